@@ -1,0 +1,36 @@
+# The front door. Each target is one command that a person could type; ARGS passes options through.
+.DEFAULT_GOAL := help
+.PHONY: help setup curate test test-all check bench
+PYTHON ?= python3
+BIN := .venv/bin
+UV := VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" uv
+quote = '$(subst ','\'',$(1))'
+
+help:      ## Show this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.* ## /\t/' | expand -t 12
+
+setup: .venv/.ready  ## Create .venv from requirements.lock, or bring it up to date
+
+# A fresh clone may hold no uv; then one is put into the environment first.
+.venv/.ready: pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) pip install --quiet -r requirements.lock
+	@$(UV) pip install --quiet --no-deps -e .
+	@touch $@
+
+curate: .venv/.ready  ## Cartoons to shards: make curate ARCHIVE=films OUT=out/films ARGS="gates=strict"
+	@$(BIN)/python -m pipeline curate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+test: .venv/.ready  ## Tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow and not gpu and not multinode" $(ARGS)
+
+test-all: .venv/.ready  ## All tests that this machine can run
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.ready  ## Style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: .venv/.ready  ## Speed of every stage on drawn films
+	@$(BIN)/python -m benchmarks $(ARGS)

@@ -1,0 +1,1 @@
+"""Raw cartoon archives to WebDataset shards: survey, score, decide, encode, shard."""

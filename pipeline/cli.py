@@ -1,0 +1,151 @@
+"""The command line: composes a job once, freezes it into <out>/config.yaml and starts the process that reads only that.
+
+    python -m pipeline curate archive=films out=out/films gates=strict
+    python -m pipeline curate --cfg job              shows the job and does nothing
+    python -m pipeline curate -m gates=strict,permissive
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from curation.config import CurateJob
+from pipeline import config, sweep
+from pipeline.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError, nearest
+from pipeline.records import to_plain
+
+CURATION_COMMAND = [sys.executable, "-m", "curation"]
+FROZEN_FILE = "config.yaml"
+
+HELP = """\
+toonforge COMMAND [name=value ...]
+
+  curate    raw cartoon archives to WebDataset shards, a ledger and a report
+
+toonforge curate [name=value ...]
+
+  archive=PATH out=FOLDER       what to read, and where shards, ledger and report go; without archive, one is drawn
+  gates=strict                  a choice of a group: curation, gates, profile, ray, tracker
+  gates.text_area.max=0.05      one option
+  experiment=quick              a preset
+  --cfg job                     show the whole configuration and do nothing
+  --info defaults-tree          show which files it comes from
+  -m gates=strict,permissive    one curation for each value
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code; what the user did wrong is one line on stderr and exit code 2."""
+    try:
+        return _dispatch(sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        print(f"toonforge: error: {error}", file=sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:  # before the curation was started
+        return EXIT_STOPPED
+
+
+def curate(arguments: list[str]) -> int:
+    """Starts one curation, or several, or shows what would be started."""
+    options = _parse(arguments)
+    if options.resolve and not options.cfg:
+        raise UserError("--resolve shows nothing by itself", fix="Write --cfg job --resolve")
+    if options.cfg == "job":
+        print(config.to_yaml(config.load(options.overrides)), end="")
+    elif options.cfg or options.info:
+        config.load(options.overrides)  # a mistake is told in our words
+        shown = ["--cfg", options.cfg] if options.cfg else ["--info", options.info]
+        config.show(shown + (["--resolve"] if options.resolve else []), options.overrides)
+    elif options.multirun:
+        jobs = sweep.jobs(options.overrides)
+        frozen = [prepare(job) for job in jobs]
+        return sweep.run([[*CURATION_COMMAND, str(path)] for path in frozen])
+    else:
+        path = prepare(config.load(options.overrides))
+        sys.stdout.flush()
+        # The process is replaced, not waited for: signals and the exit code need no passing on, and no orphan can stay.
+        os.execv(CURATION_COMMAND[0], [*CURATION_COMMAND, str(path)])  # noqa: S606
+    return EXIT_OK
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"curate": curate}
+
+
+def prepare(job: CurateJob) -> Path:
+    """Freezes the job into its output folder and returns the file; UserError if it cannot work."""
+    out = Path(job.out)
+    _check_archive(job.archive, out)
+    path = out / FROZEN_FILE
+    try:
+        changes = _changes(config.thaw(path), job) if path.is_file() else []
+    except UserError:
+        changes = []
+    if changes:
+        print(f"changed since the last run in {out}: {', '.join(changes)}")
+    try:
+        config.freeze(job, path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"out={out} cannot be written", why, "Choose another folder with out=...") from error
+    return path
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help", "help") or any(word in ("-h", "--help") for word in rest):
+        print(HELP, end="")
+        return EXIT_OK if arguments else EXIT_USER
+    if command not in COMMANDS:
+        near = nearest(command, COMMANDS)
+        fix = f"Did you mean {near}?" if near else f"There are: {', '.join(COMMANDS)}"
+        raise UserError(f"{command} is no command", fix=fix)
+    return COMMANDS[command](rest)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, fix="See python -m pipeline --help")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(prog="toonforge curate", add_help=False, allow_abbrev=False)
+    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    parser.add_argument("--info", "-i", nargs="?", const="all",
+                        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    return parser.parse_intermixed_args(arguments)
+
+
+def _check_archive(archive: str | None, out: Path) -> None:
+    """Refuses an archive that is not there, and an output folder whose clips would be read as films next time."""
+    if archive is None or "://" in archive:
+        return
+    path = Path(archive)
+    if not path.exists():
+        near = nearest(path.name, [found.name for found in path.parent.iterdir()]) if path.parent.is_dir() else None
+        fix = f"Did you mean {path.parent / near}?" if near else "Give a folder, a film, an archive or an address"
+        raise UserError(f"archive={archive} does not exist", fix=fix)
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        why = "its clips would be taken for films the next time"
+        raise UserError(f"out={out} lies inside archive={archive}", why, "Choose another folder with out=...")
+
+
+def _changes(old: CurateJob, new: CurateJob) -> list[str]:
+    before, after = _flat(to_plain(old)), _flat(to_plain(new))
+    return [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
+
+
+def _flat(record: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(record, dict):
+        return {prefix: record}
+    flat: dict[str, object] = {}
+    for name, value in record.items():
+        flat.update(_flat(value, f"{prefix}.{name}" if prefix else name))
+    return flat

@@ -1,0 +1,253 @@
+"""Composes the configuration with Hydra, checks it and freezes it; the only place that touches Hydra's objects.
+
+Hydra reports a misspelt option with a page of its own vocabulary, runs no __post_init__ and accepts "+group.typo=1",
+so every override is checked here before it is composed, and every message is one sentence with the full option name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import field, fields, is_dataclass, make_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import hydra
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from curation.config import CurateJob
+from pipeline.errors import UserError, nearest
+from pipeline.records import to_plain, write_text
+
+PATH_OPTIONS = ("archive", "out", "store")  # their values may hold any character, so no quotes are asked for
+NO_EXPERIMENT = ("experiment", None)
+CONFIG_MODULE = "conf"
+HYDRA_VERSION_BASE = "1.3"
+
+
+def load(overrides: list[str]) -> CurateJob:
+    """Returns the complete, checked job; UserError names the option that is wrong and the nearest right one."""
+    register_schemas()
+    parsed = parse_overrides([_quote_path(text) for text in overrides])
+    with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE, job_name="curate"):
+        # Folders of the user's own hold choices that are unknown before Hydra composes.
+        has_own_folders = any(override.key_or_group == "hydra.searchpath" for override in parsed)
+        for override in parsed:
+            _check(override, has_own_folders)
+        try:
+            # Hydra cannot choose nothing; nothing is the default.
+            texts = [item.input_line or "" for item in parsed if (item.key_or_group, item.value()) != NO_EXPERIMENT]
+            config = compose("config", overrides=texts)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise _explain(error) from error
+    return _build(config)
+
+
+def sweep_folder(overrides: list[str]) -> Path:
+    """Returns the folder under which the jobs of a sweep have theirs: hydra.sweep.dir."""
+    register_schemas()
+    ours = [text for text in overrides if text.startswith("hydra.")]
+    with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+        return Path(compose("config", overrides=ours, return_hydra_config=True).hydra.sweep.dir)
+
+
+def show(flags: list[str], overrides: list[str]) -> None:
+    """Prints what Hydra itself has to say, e.g. for ["--info", "defaults-tree"]."""
+    register_schemas()
+    sys.argv = ["toonforge curate", *flags, *[_quote_path(text) for text in overrides]]
+    hydra.main(f"pkg://{CONFIG_MODULE}", "config", HYDRA_VERSION_BASE)(lambda config: None)()
+
+
+def freeze(job: CurateJob, path: Path) -> None:
+    """Writes the job as YAML with everything spelt out; `thaw` returns an equal job."""
+    write_text(path, to_yaml(job))
+
+
+def to_yaml(job: CurateJob) -> str:
+    return yaml.safe_dump(to_plain(job), sort_keys=False, allow_unicode=True)
+
+
+def thaw(path: Path) -> CurateJob:
+    """Reads a frozen job; UserError if absent, damaged or of another version."""
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(_twin(CurateJob)), OmegaConf.load(path))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read", _first_line(error), "Give the config.yaml of a run") from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{path} is no frozen job", _first_line(error), "Start the run anew") from error
+    return _build(config)
+
+
+def register_schemas() -> None:
+    """Makes the schema known to Hydra as schema/job; may be called again."""
+    ConfigStore.instance().store(group="schema", name="job", node=_twin(CurateJob))
+
+
+def parse_overrides(overrides: list[str]) -> list[Override]:
+    """Parses Hydra's grammar; UserError where a text is none of it."""
+    parser, known = OverridesParser.create(), [name for name, _ in _options(CurateJob)]
+    parsed = []
+    for text in overrides:
+        if not re.match(r"[^=]+=", text) and not text.startswith("~"):
+            raise UserError(f"{text} is no option", "options are written name=value", _did_you_mean(text, known))
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            why = "values with = , ( ) { } [ ] or quotes need quotes, for the shell and for Hydra"
+            raise UserError(f"{text} cannot be read", why, f"Write {_quoted(text)}") from error
+    return parsed
+
+
+def _check(override: Override, has_own_folders: bool) -> None:
+    """Raises UserError unless the override names an existing option, or a group and one of its choices."""
+    name = override.key_or_group
+    shown = override.input_line or name
+    if name.startswith(("hydra.", "hydra/")):
+        return
+    loader = GlobalHydra.instance().config_loader()
+    groups = [group for group in loader.list_groups("") if group not in ("hydra", "schema", "local")]
+    options: dict[str, Any] = dict(_options(CurateJob))
+    if override.is_delete():
+        raise UserError(f"{shown} cannot be done", "options cannot be removed", "Set another value")
+    if name not in groups and name not in options:
+        raise UserError(f"{name} is no option", fix=_did_you_mean(name, [*groups, *options]))
+    if override.is_add():
+        raise UserError(f"{shown} cannot be added", f"{name} is there already", f"Write {shown.lstrip('+')}")
+    if override.is_sweep_override():
+        fix = f"Sweep with -m, or quote a value that holds a comma: {_quoted(shown)}"
+        raise UserError(f"{shown} names several values", "one run takes one", fix)
+    value = override.value()
+    kind: Any = options.get(name)
+    if name in groups:
+        choices = loader.get_group_options(name)
+    elif _is_enum(kind):
+        choices = [member.value for member in kind]
+    elif is_dataclass(kind):
+        members = [option for option in options if option.rpartition(".")[0] == name]
+        raise UserError(f"{shown} cannot be set", f"{name} is a group of options", f"Set one: {', '.join(members)}")
+    else:
+        return
+    is_unknown = name in groups and has_own_folders
+    if value not in choices and (name, value) != NO_EXPERIMENT and not is_unknown:
+        raise UserError(f"{name}={value} is no choice of {name}", fix=_did_you_mean(str(value), choices))
+
+
+def _build(config: Any) -> CurateJob:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} has no value", fix=f"Give one: {missing[0]}=...")
+        job = _instance(CurateJob, OmegaConf.to_container(config, resolve=True))
+    except (OmegaConfBaseException, ValueError) as error:  # ValueError: __post_init__ says what is wrong
+        raise _explain(error) from error
+    assert isinstance(job, CurateJob)
+    for name in PATH_OPTIONS:
+        if getattr(job, name) == "":
+            raise UserError(f"{name} is empty", fix=f"Give a path, or leave {name} out")
+    return job
+
+
+def _twin(schema: type) -> type:
+    """Returns the schema as OmegaConf takes it: enums as text and nothing checked while values are missing.
+
+    OmegaConf would find enum members by name ("RAY") where users write the value ("ray"), and would run the
+    __post_init__ of nested schemas before they have values.
+    """
+    hints: dict[str, Any] = get_type_hints(schema)
+    specs: list[tuple[str, Any, Any]] = []
+    for spec in fields(schema):
+        kind, default = hints[spec.name], spec.default
+        if is_dataclass(kind):
+            kind = _twin(hints[spec.name])
+            default = field(default_factory=kind)
+        elif _is_enum(kind):
+            kind, default = str, default.value if isinstance(default, Enum) else default
+        specs.append((spec.name, kind, default))
+    return make_dataclass(schema.__name__, specs)
+
+
+def _instance(schema: type, values: Any, prefix: str = "") -> Any:
+    """Returns the schema filled with plain values; ValueError where one is wrong."""
+    hints: dict[str, Any] = get_type_hints(schema)
+    found = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]):
+            value = _instance(hints[name], value, f"{prefix}{name}.")
+        elif _is_enum(hints[name]):
+            words = [member.value for member in hints[name]]
+            if value not in words:
+                raise ValueError(f"{prefix}{name}={value} is none of {', '.join(words)}")
+            value = hints[name](value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{prefix}{name}={value} must be a finite number")
+        found[name] = value
+    return schema(**found)
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _options(schema: type, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yields full name and type of every option, and of the groups of options before their members."""
+    hints = get_type_hints(schema)
+    for spec in fields(schema):
+        yield prefix + spec.name, hints[spec.name]
+        if isinstance(hints[spec.name], type) and is_dataclass(hints[spec.name]):
+            yield from _options(hints[spec.name], f"{prefix}{spec.name}.")
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Names the known name that is nearest, also if only its last word was given, or what there is in the group."""
+    parent, _, last = name.rpartition(".")
+    members = {candidate.rpartition(".")[2]: candidate for candidate in known if candidate.rpartition(".")[0] == parent}
+    near = members.get(nearest(last, members) or "")
+    near = near or next((candidate for candidate in known if candidate.endswith(f".{name}")), None)
+    near = near or (None if parent and members else nearest(name, known))
+    if near:
+        return f"Did you mean {near}?"
+    listed = list(members.values()) if parent and members else known
+    return f"There are: {', '.join(listed)}" if len(listed) < 12 else "See all: python -m pipeline curate --cfg job"
+
+
+def _quote_path(text: str) -> str:
+    """Puts the value of a path option in Hydra's quotes, so that it may hold spaces, commas and brackets."""
+    name, equals, value = text.partition("=")
+    if name not in PATH_OPTIONS or value in ("", "null") or value[0] in "'\"":
+        return text
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value)
+    return f"{name}{equals}'{escaped}'"
+
+
+def _quoted(text: str) -> str:
+    """Returns the override as one types it in a shell if its value has characters of Hydra's grammar."""
+    name, _, value = text.partition("=")
+    return f"""'{name}="{value}"'"""
+
+
+def _explain(error: Exception) -> UserError:
+    """Turns what Hydra or a check says about a configuration into one sentence."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return UserError(_first_line(error))  # a check of ours
+    if match := re.match(r"In '(\S+)': (.*)\n(.*)(?:\n\s*full_key: (\S+))?", str(error)):
+        fix = f"See {match[4]} there" if match[4] else ""
+        return UserError(f"conf/{match[1]}.yaml is wrong", match[3] or match[2], fix)
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    match = re.search(r"(?:override|merging) ([\w./]+=\S+)", str(error))
+    name = match[1] if match else getattr(cause, "full_key", None)
+    return UserError(f"{name} does not fit" if name else "the configuration is wrong", _first_line(cause))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
