@@ -15,7 +15,7 @@ from curation.clips import Propose
 from curation.config import CurateJob, CurationConfig
 from curation.encode import Encode, EncodedClip, EncodeJob, FailedClip
 from curation.executor import Executor, Timing, add_up
-from curation.funnel import summarise, write_clips, write_sources
+from curation.funnel import NOT_MEASURED, summarise, write_clips, write_sources
 from curation.gates import duplicates
 from curation.gates.text_area import MeasureTextArea
 from curation.label.describe import Describe
@@ -132,9 +132,10 @@ class _Run:
         self.progress.stage("shards")
         config, out = self.job.curation.shards, Path(self.job.out)
         shards: list[ShardInfo] = []
+        unknown = NOT_MEASURED[self.job.profile]
         for split in ("train", "eval"):
             chosen = sorted((clip for clip in clips if clip.key in encoded and clip.split == split), key=lambda clip: clip.key)
-            samples = (build_sample(clip, encoded[clip.key], self.store) for clip in chosen)
+            samples = (build_sample(clip, encoded[clip.key], self.store, not_measured=unknown) for clip in chosen)
             shards += write_shards(samples, out, split, max_bytes=int(config.max_mb * 1e6), max_samples=config.max_samples)
         return shards
 
@@ -163,14 +164,15 @@ def _write_outputs(job: CurateJob, store: Store, records: list[SourceRecord], cl
     """Everything beside the shards; manifest.json last, since a folder without it is no finished curation."""
     out = Path(job.out)
     write_sources(out / "sources.parquet", records)
-    write_clips(out / "clips.parquet", clips)
+    write_clips(out / "clips.parquet", clips, profile=job.profile)
     write_json(out / "summary.json", summary, indent=1)
-    write_report(out / "report.html", records, clips, summary, job.gates, store, title=job.archive or "sample archive")
     versions = {stage.name: stage.version for stage in (Identify, Survey, Propose, MeasureTextArea, Describe, Encode)}
     counts = {"sources": len(records), "clips": len(clips), "train": sum(clip.split == "train" for clip in clips),
               "eval": sum(clip.split == "eval" for clip in clips)}
     models = {"caption": "measured-facts/1", "text_area": "RapidOCR (PP-OCR, in its wheel)", "flow": "OpenCV DIS",
-              "cuts": "PySceneDetect signals", "aesthetic": "not measured", "alignment": "not measured"}
+              "cuts": "PySceneDetect signals", **dict.fromkeys(NOT_MEASURED[job.profile], "not measured")}
+    write_report(out / "report.html", records, clips, summary, job.gates, store, title=job.archive or "sample archive",
+                 profile=job.profile, models=models, versions=versions)
     key = content_key(versions=versions, sources=sorted(record.sha256 for record in records if record.sha256),
                       gates=asdict(job.gates), curation=_deciding(job.curation))
     _track(job, summary, clips)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from curation.config import ClipsConfig, GatesConfig, ShotsConfig, SplitConfig
 from curation.gates import duplicates, duration, motion, quality
-from curation.holds import cadence, hold_lengths, new_drawings
+from curation.holds import cadence, frame_ticks, hold_lengths, hold_times, new_drawings
 from curation.ledger import Clip, Score, SourceRecord, Status
 from curation.shots import Shot, find_shots
 from curation.split import title_of
@@ -80,11 +80,14 @@ def propose_clips(film: Film, record: SourceRecord, config: ClipsConfig) -> list
     survey = film.survey
     probe = survey.probe
     ends = np.append(survey.pts[1:], survey.end_pts)
+    ticks = frame_ticks(survey.pts, survey.end_pts, 1 / float(probe.time_base))
     clips: list[Clip] = []
     for shot in film.shots:
         for start, end in _divided(shot, survey, ends, config.max_s):
             seconds = float((int(ends[end - 1]) - int(survey.pts[start])) * probe.time_base)
             holds = hold_lengths(film.new[start:end])
+            times = hold_times(film.new[start:end], survey.pts[start:end], int(ends[end - 1]), ticks)
+            changes = motion.find_changes(survey.signals, film.new, start, end, max(seconds, 1e-9))
             looks = [look.quality for look in survey.looks if start <= look.frame_index < end]
             scores: dict[str, Score] = {
                 duration.GATE: duration.Duration(end - start, seconds, len(holds), int(survey.is_damaged[start:end].sum())),
@@ -94,10 +97,20 @@ def propose_clips(film: Film, record: SourceRecord, config: ClipsConfig) -> list
             clips.append(Clip(
                 source=record.name, sha256=record.sha256, title=record.title, shot_index=shot.index, clip_index=len(clips),
                 start_frame=start, end_frame=end, start_pts=int(survey.pts[start]), end_pts=int(ends[end - 1]),
-                time_base=probe.time_base, fps=(end - start) / max(seconds, 1e-9), holds=holds, cadence=cadence(holds),
+                time_base=probe.time_base, fps=(end - start) / max(seconds, 1e-9), holds=holds,
+                cadence=_cadence(times, changes),
                 survey_key=record.survey_key, crop=survey.content_box, scores=scores,
                 fingerprint=_fingerprint(film, start, end)))
     return clips
+
+
+def _cadence(times: tuple[int, ...], changes: motion.Changes) -> str:
+    """The cadence of the pictures, but "mixed" where the camera moves on ones over drawings on twos or threes."""
+    whole = cadence(times)
+    if not changes.camera_moves or whole != "ones":
+        return whole
+    drawn = cadence(hold_lengths(np.concatenate([[True], changes.drawn])))
+    return "ones" if drawn in ("ones", "hold") else "mixed"
 
 
 def _divided(shot: Shot, survey: SurveyData, ends: NDArray[np.int64], max_s: float) -> list[tuple[int, int]]:

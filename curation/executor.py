@@ -10,10 +10,12 @@ import errno
 import logging
 import os
 import pickle
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +178,7 @@ def _pack(rows: list[Any]) -> pa.Table:
 
 
 def _start_ray(config: RayConfig, workers: int) -> None:
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")      # it warns of what Ray Data itself does
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -189,10 +191,12 @@ def _start_ray(config: RayConfig, workers: int) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if config.address == "local":
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, _temp_dir=config.temp_dir,
-                     object_store_memory=config.object_store_mb * 2**20, **quiet)
+            with _quiet_stderr():
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, _temp_dir=config.temp_dir,
+                         object_store_memory=config.object_store_mb * 2**20, **quiet)
         else:
-            ray.init(address=config.address, **quiet)
+            with _quiet_stderr():
+                ray.init(address=config.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UserError(f"ray.address={config.address} cannot be used", str(error).splitlines()[0],
                         "Start a cluster with ray start --head, or use ray.address=local") from error
@@ -202,6 +206,21 @@ def _start_ray(config: RayConfig, workers: int) -> None:
     context.execution_options.verbose_progress = False
     for name in ("ray", "ray.data", "ray.data._internal"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Ray's C++ side announces its log level on file descriptor 2; what goes wrong comes as an exception all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def add_up(timings: Sequence[Timing]) -> dict[str, dict[str, float]]:

@@ -49,30 +49,27 @@ class Gradual:
     score: float                 # 0..1: how well the model fits
 
 
-def find_graduals(thumbs: Thumbs, cuts: list[int], config: GradualsConfig) -> list[Gradual]:
-    """All transitions of a film in order, none overlapping and none containing a cut; thumbs [n], every frame."""
+def find_graduals(thumbs: Thumbs, config: GradualsConfig) -> list[Gradual]:
+    """All transitions of a film in order, none overlapping; thumbs [n], every frame. A cut is no ramp and none of them."""
     pictures, detail = _reduced(thumbs), _detail(thumbs)
     found: list[tuple[float, Gradual]] = []
     for length in LENGTHS:
         for first in range(0, len(pictures) - length, CHUNK):
             found += _fitting(pictures[first : first + CHUNK + length], first, length, config)
     taken = np.zeros(len(pictures) + 1, bool)
-    is_cut = np.zeros(len(pictures) + 1, bool)
-    is_cut[cuts] = True
     chosen: list[Gradual] = []
     for _, gradual in sorted(found, key=lambda item: (-item[0], item[1].start)):
         if gradual.score < config.min_score:
             continue
-        if taken[gradual.start : gradual.end + 1].any() or is_cut[gradual.start + 1 : gradual.end + 1].any():
+        if taken[gradual.start : gradual.end + 1].any():
             continue
-        if _is_real(gradual, pictures, detail, is_cut, config):
+        if _is_real(gradual, pictures, detail, config):
             taken[gradual.start : gradual.end + 1] = True
             chosen.append(gradual)
     return sorted(chosen, key=lambda gradual: gradual.start)
 
 
-def _is_real(gradual: Gradual, pictures: Floats, detail: Floats, is_cut: NDArray[np.bool_],
-             config: GradualsConfig) -> bool:
+def _is_real(gradual: Gradual, pictures: Floats, detail: Floats, config: GradualsConfig) -> bool:
     """Whether a transition shows what only a transition of its kind shows."""
     before, after = gradual.start - 1, gradual.end + 1
     change = float(np.abs(pictures[after] - pictures[before]).mean())
@@ -85,7 +82,7 @@ def _is_real(gradual: Gradual, pictures: Floats, detail: Floats, is_cut: NDArray
     if gradual.kind is GradualKind.DISSOLVE and (
             detail[(before + after) // 2] > config.max_dip * (detail[before] + detail[after]) / 2):
         return False
-    stands_out = change > config.min_stand_out * (_change_beside(pictures, before, after, is_cut) + 2.0)
+    stands_out = change > config.min_stand_out * (_change_beside(pictures, before, after) + 2.0)
     return stands_out and not comes_back and not was_there
 
 
@@ -94,13 +91,13 @@ def _comes_back(pictures: Floats, picture: int, span: slice, change: float) -> b
     return bool(np.abs(pictures[span] - pictures[picture]).mean(axis=1).min() < SAME_SHARE * change)
 
 
-def _change_beside(pictures: Floats, before: int, after: int, is_cut: NDArray[np.bool_]) -> float:
-    """Mean change over as many frames before `before` and after `after` as lie between them, within the shots."""
+def _change_beside(pictures: Floats, before: int, after: int) -> float:
+    """Mean change over as many frames before `before` and after `after` as lie between them; the calmer side counts."""
     reach = min(after - before, REACH)
     spans = ((before - reach, before), (after, after + reach))
     beside = [float(np.abs(pictures[end] - pictures[start]).mean()) for start, end in spans
-              if start >= 0 and end < len(pictures) and not is_cut[start + 1 : end + 1].any()]
-    return sum(beside) / len(beside) if beside else 0.0
+              if start >= 0 and end < len(pictures)]
+    return min(beside, default=0.0)
 
 
 def _fitting(pictures: Floats, first: int, length: int, config: GradualsConfig) -> list[tuple[float, Gradual]]:

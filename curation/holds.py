@@ -18,6 +18,9 @@ AWAY_COST = 0.04             # share of the frames that one octave away from USU
 
 CADENCES = {1: "ones", 2: "twos", 3: "threes", 4: "fours"}
 CLEAR_SHARE = 0.75           # of the drawings that agree, for a clip to have one cadence
+USUAL_SHARE = 0.3            # of the drawings that stay just so long
+LONG_HOLD = 12               # frames: half of the drawings stay longer in a held pose
+MIN_FILM_FPS = 18.0
 
 
 def new_drawings(change_peak: NDArray[np.float32], is_damaged: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -51,18 +54,41 @@ def hold_lengths(new: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(length) for length in np.diff(np.append(starts, len(new))))
 
 
-def cadence(holds: Sequence[int]) -> str:
-    """"ones", "twos", "threes", "fours", "mixed" or "hold", from the hold lengths of a clip.
+def frame_ticks(pts: NDArray[np.int64], end_pts: int, ticks_per_s: float) -> float:
+    """PTS ticks of one frame at the rate a film was shot at, also where repeated frames were dropped from the file.
 
-    The first and last drawing may be cut by the clip's ends and do not vote. Runs much longer than the usual one are
-    held poses within an animation and do not vote either.
+    With a constant rate it is the time between frames. With a variable rate it is the longest time of which nearly all
+    times between frames are multiples, and no rate below MIN_FILM_FPS.
     """
-    if len(holds) <= 2:
-        return "hold"
+    times = np.diff(np.append(pts, end_pts)).astype(np.float64)
+    shortest = max(1.0, float(np.quantile(times, 0.1)))
+    if np.quantile(times, 0.9) < 1.2 * shortest:
+        return max(1.0, float(np.median(times)))
+    for parts in range(1, 5):
+        tick = shortest / parts
+        off = np.abs(times / tick - np.round(times / tick))
+        if ticks_per_s / tick >= MIN_FILM_FPS and (off < 0.12).mean() > 0.9:
+            return tick
+    return shortest
+
+
+def hold_times(new: NDArray[np.bool_], pts: NDArray[np.int64], end_pts: int, ticks: float) -> tuple[int, ...]:
+    """How long each drawing of a span stays, in frames of `ticks`: its hold lengths, but for variable frame rates."""
+    borders = np.append(pts[np.union1d([0], np.flatnonzero(new))], end_pts)
+    return tuple(max(1, round(float(time) / ticks)) for time in np.diff(borders))
+
+
+def cadence(holds: Sequence[int]) -> str:
+    """"ones", "twos", "threes", "fours", "mixed" or "hold", from how long each drawing of a clip stays.
+
+    On twos every drawing stays two frames or a multiple of two. The first and last drawing may be cut by the clip's ends
+    and do not vote.
+    """
     inner = np.asarray(holds[1:-1] if len(holds) > 3 else holds)
-    votes = inner[inner <= max(CADENCES)]
-    if len(votes) * 1.5 < len(inner) or not len(votes):
-        return "hold" if len(votes) < 2 else "mixed"
-    lengths, counts = np.unique(votes, return_counts=True)
-    best = int(counts.argmax())
-    return CADENCES[int(lengths[best])] if counts[best] >= CLEAR_SHARE * len(votes) else "mixed"
+    if len(holds) <= 2 or np.median(inner) > LONG_HOLD:
+        return "hold"
+    for length in sorted(CADENCES, reverse=True):
+        usual = (inner == length).mean() >= USUAL_SHARE
+        if usual and (inner % length == 0).mean() >= CLEAR_SHARE and (length > 1 or (inner == 1).mean() >= CLEAR_SHARE):
+            return CADENCES[length]
+    return "mixed"

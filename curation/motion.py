@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 GRID_PX = 4                  # distance of the sampled vectors
 FIT_ROUNDS = 4
+FOLLOWS_PX = 0.5             # of the camera fit
+STILL_CAMERA = 1.3           # a moving camera must leave so much less unexplained than one that stands still
 CHANGED_GREY = 6.0           # a grid cell counts as changed from this mean difference on
 TEXTURED_GREY = 4.0          # and as textured from this mean of the 3x3 range on
 STILL_PX = 0.45             # residual below this is estimation noise: on a moved still 90 % of the errors are under 0.4
@@ -36,6 +38,8 @@ class PairMotion:
     drawn_mean: float        # mean over the picture of what is left after the camera is taken out
     drawn_peak: float        # its 99th percentile over the changed cells
     drawn_area: float        # share of the picture that changed and moves against the camera
+    rest_peak: float         # grey levels: largest 3x3 mean of what differs once the camera's motion is undone
+    rest_area: float         # share of the picture in which it does, beyond CHANGED_GREY
 
 
 class FlowMeter:
@@ -50,7 +54,7 @@ class FlowMeter:
     def measure(self, old: Gray, new: Gray) -> PairMotion:
         """Motion from `old` to `new`, both uint8 [h, w]; no motion for pictures under 16 pixels."""
         if min(old.shape) < 16:
-            return PairMotion(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+            return PairMotion(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         start = np.zeros((*old.shape, 2), np.float32)      # DIS begins from what it is given: never from the last pair
         return split_motion(np.asarray(self._dis.calc(old, new, start), np.float32), old, new)
 
@@ -72,19 +76,22 @@ def split_motion(flow: Floats, old: Gray, new: Gray) -> PairMotion:
     changed = _cell_mean(np.asarray(cv2.absdiff(old, new), np.uint8), cells) > CHANGED_GREY
 
     weight = np.minimum(texture, 40.0) + 1e-3
+    textured = texture > TEXTURED_GREY
     shift, growth = fit_similarity(places, vectors, weight)
     rest = np.abs(vectors - (shift + growth * places))
-    textured = texture > TEXTURED_GREY
-    follows = float(weight[textured & (rest < 0.5)].sum() / weight[textured].sum()) if textured.any() else 1.0
+    if weight @ np.minimum(np.abs(vectors), 1.0) < STILL_CAMERA * (weight @ np.minimum(rest, 1.0)):
+        shift, growth, rest = 0j, 0j, np.abs(vectors)
+    follows = float(weight[textured & (rest < FOLLOWS_PX)].sum() / weight[textured].sum()) if textured.any() else 1.0
     moving = changed & (rest > STILL_PX)
     seen = textured | changed
+    undone = _undone(old, new, shift, growth)
     return PairMotion(
         pan_x=shift.real / diagonal, pan_y=shift.imag / diagonal, zoom=growth.real, turn=growth.imag, fit=follows,
         total_mean=float(np.abs(vectors[seen]).mean() / diagonal) if seen.any() else 0.0,
         drawn_mean=float(rest[moving].sum() / rest.size / diagonal),
         drawn_peak=float(np.partition(rest[moving], -1 - moving.sum() // 100)[-1 - moving.sum() // 100] / diagonal)
         if moving.any() else 0.0,
-        drawn_area=float(moving.mean()))
+        drawn_area=float(moving.mean()), rest_peak=float(undone.max()), rest_area=float((undone > CHANGED_GREY).mean()))
 
 
 def fit_similarity(places: Complexes, vectors: Complexes, weight: NDArray[np.float64]) -> tuple[complex, complex]:
@@ -109,6 +116,20 @@ def fit_similarity(places: Complexes, vectors: Complexes, weight: NDArray[np.flo
         if abs(moved) < 1e-3:
             break
     return shift, growth
+
+
+def _undone(old: Gray, new: Gray, shift: complex, growth: complex) -> Gray:
+    """What differs between `new` and `old` moved along with the camera: 3x3 means, away from the picture's rim."""
+    height, width = old.shape
+    centre = complex((width - 1) / 2, (height - 1) / 2)
+    if shift or growth:
+        turn = 1.0 + growth                     # z -> z + shift + growth z, about the centre
+        offset = centre + shift - turn * centre
+        matrix = np.array([[turn.real, -turn.imag, offset.real], [turn.imag, turn.real, offset.imag]])
+        old = np.asarray(cv2.warpAffine(old, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    rim = 1 + int(abs(shift) + abs(growth) * abs(centre))
+    inside = (slice(min(rim, height // 3), -min(rim, height // 3)), slice(min(rim, width // 3), -min(rim, width // 3)))
+    return np.asarray(cv2.blur(cv2.absdiff(old, new), (3, 3))[inside], np.uint8)
 
 
 _RANGE_3X3 = np.ones((3, 3), np.uint8)

@@ -13,8 +13,8 @@ from pipeline.store import Store
 SAMPLE_SCHEMA = 1
 
 
-def build_sample(clip: Clip, encoded: EncodedClip, store: Store) -> Sample:
-    """Members mp4, txt and json, and sketch.npz where one was made."""
+def build_sample(clip: Clip, encoded: EncodedClip, store: Store, *, not_measured: tuple[str, ...]) -> Sample:
+    """Members mp4, txt and json, and sketch.npz where one was made. `not_measured`: what the profile has no model for."""
     folder = store.path("clip", encoded.artifact_key)
     record = {
         "schema": SAMPLE_SCHEMA, "key": clip.key, "source": clip.source, "source_sha256": clip.sha256, "title": clip.title,
@@ -22,7 +22,7 @@ def build_sample(clip: Clip, encoded: EncodedClip, store: Store) -> Sample:
         "start_s": clip.start_s, "end_s": clip.end_s, "fps": clip.fps, "frames": clip.num_frames, "width": encoded.width,
         "height": encoded.height, "crop": clip.crop, "holds": clip.holds, "drawings": len(clip.holds), "cadence": clip.cadence,
         "scores": {gate: asdict(score) for gate, score in clip.scores.items()},
-        "captions": [{"text": clip.caption, "model": clip.caption_model}],
+        "not_measured": list(not_measured), "captions": [{"text": clip.caption, "model": clip.caption_model}],
     }
     files = {"mp4": (folder / "clip.mp4").read_bytes(), "txt": clip.caption.encode(),
              "json": canonical_json(record).encode()}

@@ -20,10 +20,11 @@ from curation.signals import Thumbs
 
 WINDOW = 4                   # drawings looked at on each side
 FLOOR = 3.0                  # grey levels added to what is divided by: coding noise
+REACH = 14                   # drawings over which a wing that covers the picture goes away again
 LAYOUT_WINDOW = 3
 SAME_GREY = 6                # grey levels under which a thumbnail's pixel has not changed
-CUT_BIAS = 4.795
-CUT_WEIGHTS = (0.712, 0.323, 0.299, 0.363, -0.932, -5.267, -4.093, -0.838, -2.462)
+CUT_BIAS = 0.264
+CUT_WEIGHTS = (1.27, 0.547, 0.242, 0.603, 0.62, -0.897, -3.148, -3.01, -1.071, -1.52)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class CutScores:
     within: NDArray[np.float64]          # usual step between neighbouring drawings on the livelier side, grey levels
     largest: NDArray[np.float64]         # largest other step in the window
     structure: NDArray[np.float64]       # fine drawing carried over from the frame before, -1..1
+    away: NDArray[np.float64]            # smallest difference to what is seen up to REACH drawings on, or back, grey levels
     kept: NDArray[np.float64]            # largest share of the picture that any drawings of the two sides have in common
     follows: NDArray[np.float64]         # share of the picture that camera motion explains, 0..1
     contrast: NDArray[np.float64]        # spread of luma around, grey levels
@@ -53,25 +55,28 @@ class CutScores:
     histogram: NDArray[np.float64]       # PySceneDetect's histogram correlation, -1..1
 
     def features(self) -> NDArray[np.float64]:
-        """[number of drawings, 9]: what the cut model sees."""
+        """[number of drawings, 10]: what the cut model sees."""
         return np.stack([
             np.log((self.across + 1) / (self.within + FLOOR)), np.log((self.across + 1) / (self.largest + FLOOR)),
-            np.log((self.across + 1) / (self.contrast + FLOOR)), np.log(self.edges + 5), self.structure, self.layout, self.kept,
+            np.log((self.across + 1) / (self.contrast + FLOOR)), np.log((self.away + 1) / (self.across + FLOOR)),
+            np.log(self.edges + 5), self.structure, self.layout, self.kept,
             self.follows, self.histogram], axis=1)
 
 
 def find_shots(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_], config: ShotsConfig,
                trim_frames: int) -> list[Shot]:
     """All shots of a film in order. thumbs [n], signals [n] each, new [n]."""
-    cuts = find_cuts(cut_scores(thumbs, signals, new), config)
-    return divide(len(new), cuts, find_graduals(thumbs, cuts, config.graduals), trim_frames)
+    graduals = find_graduals(thumbs, config.graduals)
+    within = {frame for gradual in graduals for frame in range(gradual.start, gradual.end + 2)}
+    cuts = [cut for cut in find_cuts(cut_scores(thumbs, signals, new), len(new), config) if cut not in within]
+    return divide(len(new), cuts, graduals, trim_frames)
 
 
 def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_]) -> CutScores:
     """Scores every drawing change of a film; measured once, thresholds are applied by `find_cuts`."""
     frame = np.flatnonzero(new)
     drawings = thumbs.pick(frame)
-    lag = _lagged_differences(drawings, 2 * WINDOW)
+    lag = _lagged_differences(drawings, REACH + 1)
     alike = _lagged_layouts(drawings, 2 * LAYOUT_WINDOW)
     count, step = len(frame), lag[1]
     across = _over_pairs(lag, count, WINDOW, np.minimum, np.inf)
@@ -90,25 +95,27 @@ def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDA
     spread = thumbs.luma.reshape(len(thumbs.luma), -1).std(axis=1)
     return CutScores(
         frame=frame, across=across, within=within, largest=around.max(axis=0), structure=at_drawing("structure", 1.0),
-        kept=kept, follows=at_drawing("fit", 1.0), contrast=(spread[frame] + spread[np.maximum(frame - 1, 0)]) / 2,
-        layout=layout, edges=at_drawing("content_edges", 0.0), histogram=at_drawing("histogram", 1.0))
+        away=_away(lag, across), kept=kept, follows=at_drawing("fit", 1.0),
+        contrast=(spread[frame] + spread[np.maximum(frame - 1, 0)]) / 2, layout=layout,
+        edges=at_drawing("content_edges", 0.0), histogram=at_drawing("histogram", 1.0))
 
 
 def cut_probability(scores: CutScores) -> NDArray[np.float64]:
-    """How likely each drawing begins a new shot, 0..1: a logistic model of nine features.
+    """How likely each drawing begins a new shot, 0..1: a logistic model of ten features.
 
     Fitted by benchmarks/fit_cuts.py; docs/accuracy.md says on which films, and how it does on others.
     """
     return 1.0 / (1.0 + np.exp(-(CUT_BIAS + scores.features() @ np.asarray(CUT_WEIGHTS))))
 
 
-def find_cuts(scores: CutScores, config: ShotsConfig) -> list[int]:
+def find_cuts(scores: CutScores, num_frames: int, config: ShotsConfig) -> list[int]:
     """First frames of new shots; where two would make a shot shorter than `min_frames`, the likelier one."""
     probability = cut_probability(scores)
     chosen: list[int] = []
     for index in sorted(np.flatnonzero(probability >= config.cut), key=lambda index: -probability[index]):
         first = int(scores.frame[index])
-        if first >= config.min_frames and all(abs(first - other) >= config.min_frames for other in chosen):
+        is_apart = all(abs(first - other) >= config.min_frames for other in (0, num_frames, *chosen))
+        if is_apart:
             chosen.append(first)
     return sorted(chosen)
 
@@ -138,6 +145,16 @@ def _over_pairs(lagged: NDArray[np.float64], count: int, window: int, reduce: np
             at = np.arange(before, count - after)
             found[at] = reduce(found[at], lagged[before + after][at + after])
     return found
+
+
+def _away(lagged: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[count]: `across`, or less where the two drawings before i come back up to REACH drawings later, or the other way."""
+    away, count = across.copy(), len(across)
+    for far in range(WINDOW, REACH):
+        later, earlier = np.arange(1, count - far), np.arange(far + 1, count)
+        away[later] = np.minimum(away[later], lagged[far + 1][later + far])       # i - 1 against i + far
+        away[earlier] = np.minimum(away[earlier], lagged[far + 1][earlier])       # i - 1 - far against i
+    return away
 
 
 def _lagged_differences(thumbs: Thumbs, max_lag: int) -> NDArray[np.float64]:

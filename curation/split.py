@@ -15,10 +15,12 @@ from curation.gates.duplicates import Duplicates
 from curation.ledger import Clip
 
 # What tells an encode or an episode of a title from the title, taken off the end of a file's name again and again.
+# Marks made of letters stand alone: "Cobweb" and "Sheep 12" are no marks of web and of episode 12.
 _TAIL = re.compile(
-    r"[\s._-]*(?:s\d{1,2}\s*e\d{1,3}|(?:ep|episode|part|pt|cd|disc|vol)[\s._-]*\d{1,4}|\d{1,2}x\d{1,3}|\d{3,4}x\d{3,4}|"
-    r"\d{3,4}[pi]|4k|8k|uhd|hd|sd|10bit|8bit|hi10p?|hdr|dvd(?:rip)?\d*|bd(?:rip)?|blu[\s._-]?ray|web(?:rip|dl)?|"
-    r"x26[45]|h\.?26[45]|hevc|avc|av1|vp9|copy|re-?encoded?|v\d|\d{1,3}|\([^)]*\)|\[[^\]]*\])$", re.IGNORECASE)
+    r"[\s._-]*(?:(?<![^\W\d_])(?:[es]\d{1,3}|(?:ep|episode|season|part|pt|cd|disc|vol)[\s._-]*\d{1,4}|uhd|hd|sd|hi10p?|hdr|"
+    r"dvd(?:rip)?\d*|bd(?:rip)?|blu[\s._-]?ray|web(?:rip|dl)?|x26[45]|h\.?26[45]|hevc|avc|av1|vp9|copy|re-?encoded?|v\d)|"
+    r"s\d{1,2}\s*e\d{1,3}|\d{1,2}x\d{1,3}|\d{3,4}x\d{3,4}|\d{3,4}[pi]|4k|8k|10bit|8bit|(?<!\d)\d{1,3}|"
+    r"\([^)]*\)|\[[^\]]*\])$", re.IGNORECASE)
 _LEAD = re.compile(r"^\[[^\]]*\][\s._-]*")
 
 
@@ -32,25 +34,34 @@ def title_of(name: str, pattern: str = "") -> str:
         return (found.group(1) if found.re.groups else found.group(0)) or name
     folders = name.replace("!/", "/").split("/")
     for part in reversed(folders):
-        words = _without_marks(part)
-        if re.search(r"[^\W\d_]", words) and "*" not in words:     # "001.mp4" and "frame_*.png" say nothing: their folder does
-            return words
-    return _without_marks(folders[-1]) or name
+        words = _words(_without_marks(part))
+        if re.search(r"[^\W\d_]", words) and "*" not in words:     # "001.mp4", "S01E02.mkv" and "frame_*.png" say nothing:
+            return words                                           # their folder does
+    return _words(_without_suffix(folders[-1])) or name
+
+
+def _without_suffix(part: str) -> str:
+    return re.sub(r"\.[A-Za-z0-9]{1,5}$", "", part)
 
 
 def _without_marks(part: str) -> str:
-    short = _LEAD.sub("", re.sub(r"\.[A-Za-z0-9]{1,5}$", "", part))
-    while (cut := _TAIL.sub("", short)) != short and cut.strip(" ._-"):
+    short = _LEAD.sub("", _without_suffix(part))
+    while (cut := _TAIL.sub("", short)) != short:
         short = cut
-    return re.sub(r"[\s._-]+", " ", short).strip().lower()
+    return short
+
+
+def _words(part: str) -> str:
+    return re.sub(r"[\s._-]+", " ", part).strip().lower()
 
 
 def assign_splits(clips: Sequence[Clip], duplicates: dict[str, Duplicates], config: SplitConfig) -> dict[str, str]:
     """"train" or "eval" for each clip key, decided for whole groups of titles.
 
     Titles that share a near-duplicate are one group. Groups are taken for evaluation in the order of a hash of their
-    first title as long as that brings the share of clips nearer to `config.eval_share`, at least one group when there
-    are two or more; films added later can only change the groups at the border.
+    first title as long as that brings the share of clips nearer to `config.eval_share`, passing over such as are too
+    large to begin with; at least one group when there are two or more. Films added later move the border in that order
+    and nothing else, unless a group passed over before is then small enough.
     """
     group_of = _title_groups(clips, duplicates)
     sizes: dict[str, int] = defaultdict(int)
@@ -65,6 +76,8 @@ def assign_splits(clips: Sequence[Clip], duplicates: dict[str, Duplicates], conf
             if abs(count + sizes[title] - wanted) < abs(count - wanted):
                 evaluated.add(title)
                 count += sizes[title]
+            elif count:
+                break                # filling the gap with later groups would move them whenever films are added
         if not evaluated:
             evaluated.add(min(order, key=lambda title: (sizes[title], order.index(title))))
     return {clip.key: "eval" if group_of[clip.title] in evaluated else "train" for clip in clips}

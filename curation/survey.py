@@ -39,6 +39,7 @@ FLOW_FROM = 3.0              # grey levels of change_peak from which flow is mea
 JUMP = 14.0                  # content value after which a look is taken even if the last one is recent
 JUMP_SETTLE_FRAMES = 4
 JPEG_QUALITY = 88
+MISSING_S, MISSING_SHARE = 1.0, 0.2      # of the announced length, from which a film counts as truncated
 
 Box = tuple[float, float, float, float]
 
@@ -198,9 +199,11 @@ def _write_survey(source: Source, config: SurveyConfig, sources: SourcesConfig, 
             raise UnreadableSource(f"no frame could be decoded ({reader.decode_errors} decoding errors)")
         probe = reader.probe
         ticks = frame.duration or _usual_ticks([row[0] for row in rows], probe, reader.time_base)
+        time_bases = {"time_base": str(probe.time_base), "sample_aspect": str(probe.sample_aspect)}
         head = {
-            "schema": 1, "probe": {**asdict(probe), "time_base": str(probe.time_base), "sample_aspect": str(probe.sample_aspect)},
-            "num_frames": len(rows), "end_pts": frame.pts + ticks, "looks": looks,
+            "schema": 1, "probe": {**asdict(probe), **time_bases},
+            "seconds": float((frame.pts + ticks - min(0, rows[0][0])) * reader.time_base), "num_frames": len(rows),
+            "end_pts": frame.pts + ticks, "looks": looks,
             "content_box": list(bars.box(probe.width, probe.height)), "interlaced": num_interlaced / len(rows),
             "decode_errors": reader.decode_errors, "pts_repaired": reader.pts_repaired,
         }
@@ -268,6 +271,9 @@ def _usual_ticks(pts: list[int], probe: Probe, time_base: Fraction) -> int:
 
 def _note(head: dict[str, Any]) -> str:
     notes = []
+    announced_s = head["probe"]["duration_s"]
+    if announced_s and announced_s - head["seconds"] > max(MISSING_S, MISSING_SHARE * announced_s):
+        notes.append(f"truncated: {head['seconds']:.1f} s of {announced_s:.1f} s announced")
     if head["decode_errors"]:
         notes.append(f"damaged: {head['num_frames']} frames decoded, {head['decode_errors']} decoding errors")
     if head["pts_repaired"]:

@@ -20,9 +20,11 @@ GATE = "motion"
 
 CAMERA_STILL_PER_S = 0.01    # shares of the diagonal a second below which the camera stands still; chosen here
 ZOOM_STILL_PER_S = 0.02
-DRAWN_AREA = 0.004           # of the picture that must move against the camera for a drawing to count as drawn motion
-DRAWN_AREA_PANNING = 0.03    # the same while the camera moves: interpolation and parallax leave traces
+DRAWN_AREA = 0.004           # of the picture that must move for a drawing to count as drawn motion under a still camera
 LOCAL_PEAK = 20.0            # grey levels: a change this strong is drawn however small it is (a mouth, an eye)
+FLOOR_FACTOR, FLOOR_PLUS = 1.6, 8.0    # under a moving camera: above the floor that shifting a picture leaves
+MIN_REST_PEAK, MAX_REST_PEAK = 14.0, 70.0
+MIN_DRAWN_SHARE = 0.06       # of the frames that bring drawn motion: less is a page that turns, a blink
 
 
 class MotionKind(StrEnum):
@@ -48,11 +50,22 @@ class Motion:
     zoom: float              # relative growth of the picture a second
 
 
-def measure_motion(signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_], start: int, end: int,
-                   seconds: float) -> Motion:
-    """Sums what the survey measured between the drawings of frames start..end (exclusive).
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What every frame of a span after its first brings, [n - 1]."""
 
-    The step into the first frame belongs to what came before and does not count. `seconds`: length of the span.
+    camera_moves: bool
+    camera: NDArray[np.complex128]     # shift of the picture, shares of the diagonal
+    zoom: NDArray[np.float64]
+    drawn: NDArray[np.bool_]           # something drawn moved
+
+
+def find_changes(signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_], start: int, end: int, seconds: float
+                 ) -> Changes:
+    """Tells drawn changes from the camera's over frames start..end (exclusive) of a film; `seconds`: their length.
+
+    Under a moving camera every frame differs from the last. What is left when the camera's motion is undone tells which
+    frames bring a new drawing: a still picture leaves a floor that sub-pixel shifts cause, a drawing stands out of it.
     """
     inside = slice(start + 1, end)
     brings = new[inside]
@@ -60,25 +73,40 @@ def measure_motion(signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool
     def column(name: str) -> NDArray[np.float64]:
         return np.nan_to_num(signals[name][inside].astype(np.float64)) * brings
 
-    pan = column("pan_x") + 1j * column("pan_y")
-    zoom = column("zoom")
-    area = np.where(np.isnan(signals["drawn_area"][inside]), 0.0, signals["drawn_area"][inside])
-    camera_mean = float(np.abs(pan).sum() / seconds)
-    camera_moves = abs(pan.sum()) / seconds > CAMERA_STILL_PER_S or abs(zoom.sum()) / seconds > ZOOM_STILL_PER_S
-    drawn = area > (DRAWN_AREA_PANNING if camera_moves else DRAWN_AREA)
-    if not camera_moves:
-        drawn |= signals["change_peak"][inside] > LOCAL_PEAK
-    drawn &= brings
-    num_drawn = int(drawn.sum())
-    moves = num_drawn >= 2
-    kind = {(True, True): MotionKind.BOTH, (True, False): MotionKind.DRAWN,
-            (False, True): MotionKind.PAN, (False, False): MotionKind.STATIC}[moves, bool(camera_moves)]
+    camera, zoom = column("pan_x") + 1j * column("pan_y"), column("zoom")
+    moves = bool(abs(camera.sum()) / seconds > CAMERA_STILL_PER_S or abs(zoom.sum()) / seconds > ZOOM_STILL_PER_S)
+    if moves and brings.any():
+        rest = column("rest_peak")
+        floor = float(np.quantile(rest[brings], 0.2))
+        drawn = rest > np.clip(FLOOR_FACTOR * floor + FLOOR_PLUS, MIN_REST_PEAK, MAX_REST_PEAK)
+    else:
+        drawn = (column("drawn_area") > DRAWN_AREA) | (signals["change_peak"][inside] > LOCAL_PEAK)
+    return Changes(moves, camera, zoom, drawn & brings)
+
+
+def measure_motion(signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_], start: int, end: int,
+                   seconds: float) -> Motion:
+    """Sums what the survey measured between the drawings of frames start..end (exclusive).
+
+    The step into the first frame belongs to what came before and does not count. `seconds`: length of the span.
+    """
+    changes = find_changes(signals, new, start, end, seconds)
+    inside = slice(start + 1, end)
+    measured = {name: np.nan_to_num(signals[name][inside].astype(np.float64)) for name in
+                ("total_mean", "drawn_mean", "drawn_peak", "drawn_area", "rest_area")}
+    drawn, num_drawn = changes.drawn, int(changes.drawn.sum())
+    moves = num_drawn >= 2 and num_drawn >= MIN_DRAWN_SHARE * len(drawn)
+    kind = {(True, True): MotionKind.BOTH, (True, False): MotionKind.DRAWN, (False, True): MotionKind.PAN,
+            (False, False): MotionKind.STATIC}[moves, changes.camera_moves]
+    area = np.maximum(measured["drawn_area"], measured["rest_area"])
+    camera = changes.camera
     return Motion(
-        kind=kind, mean=float(column("total_mean").sum() / seconds), drawn_mean=float(column("drawn_mean").sum() / seconds),
-        drawn_max=float(column("drawn_peak").max(initial=0.0)),
-        drawn_area=float(area[drawn].mean()) if num_drawn else 0.0, drawn_share=num_drawn / max(1, len(brings)),
-        camera_mean=camera_mean, pan_x=float(-pan.real.sum() / seconds), pan_y=float(-pan.imag.sum() / seconds),
-        zoom=float(zoom.sum() / seconds))
+        kind=kind, mean=float((measured["total_mean"] * new[inside]).sum() / seconds),
+        drawn_mean=float(measured["drawn_mean"][drawn].sum() / seconds),
+        drawn_max=float(measured["drawn_peak"][drawn].max(initial=0.0)),
+        drawn_area=float(area[drawn].mean()) if num_drawn else 0.0, drawn_share=num_drawn / max(1, len(drawn)),
+        camera_mean=float(np.abs(camera).sum() / seconds), pan_x=float(-camera.real.sum() / seconds),
+        pan_y=float(-camera.imag.sum() / seconds), zoom=float(changes.zoom.sum() / seconds))
 
 
 def decide(score: Motion, limits: MotionLimits) -> Verdict:

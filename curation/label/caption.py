@@ -30,7 +30,7 @@ _MAX_COLOURS = 3
 _MIN_CHROMA = 8.0         # distance from grey in LAB that the most coloured twentieth of the pixels must exceed
 _GREY_NAMES = frozenset({"black", "dark grey", "grey", "light grey", "white"})
 
-_STILL = 0.01             # shares of the diagonal a second under which the camera or a drawing does not move
+STILL = 0.01             # shares of the diagonal a second under which the camera or a drawing does not move
 _SLOW, _FAST = 0.06, 0.25
 _ZOOM_STILL, _ZOOM_FAST = 0.02, 0.15
 _SMALL, _LARGE = 0.03, 0.15   # mean drawn motion, shares of the diagonal a second
@@ -98,7 +98,7 @@ def _camera(pan_x: float | None, pan_y: float | None, zoom: float | None) -> str
     across, down = pan_x or 0.0, pan_y or 0.0
     moves = []
     speed = float(np.hypot(across, down))
-    if speed >= _STILL:
+    if speed >= STILL:
         pace = "slowly " if speed < _SLOW else "fast " if speed >= _FAST else ""
         moves.append(f"pans {pace}{_direction(across, down)}")
     if zoom is not None and abs(zoom) >= _ZOOM_STILL:
@@ -120,7 +120,7 @@ def _direction(across: float, down: float) -> str:
 def _drawn_motion(mean: float | None, coverage: float | None) -> str:
     if mean is None:
         return ""
-    if mean < _STILL:
+    if mean < STILL:
         return "nothing drawn moves"
     size = "small" if mean < _SMALL else "large" if mean >= _LARGE else "moderate"
     if coverage is None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from curation.gates.motion import GATE, Motion
-from curation.label.caption import CAPTION_MODEL, facts
+from curation.gates.motion import GATE, Motion, MotionKind
+from curation.label.caption import CAPTION_MODEL, STILL, facts
 from curation.ledger import Clip
 from curation.stage import Resources
 from curation.survey import load_looks
@@ -43,6 +43,8 @@ class Describe:
         motion = clip.scores.get(GATE)
         if not isinstance(motion, Motion):
             return replace(clip, caption=facts(pictures, cadence=clip.cadence), caption_model=CAPTION_MODEL)
-        caption = facts(pictures, pan_x=motion.pan_x, pan_y=motion.pan_y, zoom=motion.zoom, drawn_mean=motion.drawn_mean,
+        moves = motion.kind in (MotionKind.DRAWN, MotionKind.BOTH)
+        caption = facts(pictures, pan_x=motion.pan_x, pan_y=motion.pan_y, zoom=motion.zoom,
+                        drawn_mean=max(motion.drawn_mean, STILL) if moves else 0.0,
                         drawn_coverage=motion.drawn_area, cadence=clip.cadence)
         return replace(clip, caption=caption, caption_model=CAPTION_MODEL)
