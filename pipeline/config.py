@@ -31,6 +31,7 @@ from pipeline.errors import UserError, nearest
 from pipeline.records import to_plain, write_text
 
 PATH_OPTIONS = ("archive", "out", "store")  # their values may hold any character, so no quotes are asked for
+OUT_BY_ARCHIVE = "auto"
 NO_EXPERIMENT = ("experiment", None)
 CONFIG_MODULE = "conf"
 HYDRA_VERSION_BASE = "1.3"
@@ -155,7 +156,16 @@ def _build(config: Any) -> CurateJob:
     for name in PATH_OPTIONS:
         if getattr(job, name) == "":
             raise UserError(f"{name} is empty", fix=f"Give a path, or leave {name} out")
+    if job.out == OUT_BY_ARCHIVE:
+        job.out = f"out/{_folder_name(job.archive) if job.archive else 'sample'}"
     return job
+
+
+def _folder_name(archive: str) -> str:
+    """A folder's name for the results of an archive: the last part of its path or address without an archive's suffix."""
+    last = re.sub(r"[?#].*", "", archive).rstrip("/").rsplit("/", 1)[-1]
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", re.sub(r"(\.tar)?\.[A-Za-z0-9]{1,4}$", "", last)).strip("_")
+    return name or "archive"
 
 
 def _twin(schema: type) -> type:
