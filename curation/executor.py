@@ -13,7 +13,7 @@ import pickle
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,6 +53,7 @@ class Executor:
         self.name, self.ray = name, ray
         self.workers = workers or len(os.sched_getaffinity(0))
         self._started = False
+        self._results: Generator[Any] | None = None      # of the chain under way
 
     def __enter__(self) -> Executor:
         if self.name is ExecutorName.RAY:
@@ -61,6 +62,8 @@ class Executor:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._results is not None:
+            self._results.close()        # a run given up halfway is ended while Ray still answers
         if self._started:
             import ray
 
@@ -71,24 +74,24 @@ class Executor:
         if not rows:
             return
         if self.name is ExecutorName.INLINE:
-            results = _run_inline(stages, rows)
+            self._results = _run_inline(stages, rows)
         elif self.ray.address == "local" and all(stage.resources.cpus == 0 for stage in stages):
-            results = _run_threads(stages, rows, self.workers)
+            self._results = _run_threads(stages, rows, self.workers)
         else:
-            results = _run_ray(stages, rows, self.workers)
-        for row in results:
+            self._results = _run_ray(stages, rows, self.workers)
+        for row in self._results:
             if isinstance(row, DiskFull):
                 raise OSError(errno.ENOSPC, row.message)
             yield row
 
 
-def _run_inline(stages: Sequence[Stage], rows: Sequence[Any]) -> Iterator[Any]:
+def _run_inline(stages: Sequence[Stage], rows: Sequence[Any]) -> Generator[Any]:
     worker = _Worker(list(stages))
     for row in rows:
         yield from worker.run([row])
 
 
-def _run_threads(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Iterator[Any]:
+def _run_threads(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Generator[Any]:
     """For stages that only read and hash: on one machine threads do it as fast, without starting processes."""
     worker = _Worker(list(stages))
     with ThreadPoolExecutor(workers) as pool:
@@ -141,7 +144,7 @@ def _robust(stage: Stage, batch: list[Any]) -> list[list[Any]]:
     return [result for row in batch for result in _robust(stage, [row])]
 
 
-def _run_ray(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Iterator[Any]:
+def _run_ray(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Generator[Any]:
     import ray
 
     groups = _fuse(stages)

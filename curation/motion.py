@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GRID_PX = 4                  # distance of the sampled vectors
+GRID_PX = 5                  # distance of the sampled vectors
 FIT_ROUNDS = 4
 FOLLOWS_PX = 0.5             # of the camera fit
 STILL_CAMERA = 1.3           # a moving camera must leave so much less unexplained than one that stands still

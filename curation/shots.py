@@ -20,11 +20,10 @@ from curation.signals import Thumbs
 
 WINDOW = 4                   # drawings looked at on each side
 FLOOR = 3.0                  # grey levels added to what is divided by: coding noise
-REACH = 14                   # drawings over which a wing that covers the picture goes away again
 LAYOUT_WINDOW = 3
 SAME_GREY = 6                # grey levels under which a thumbnail's pixel has not changed
-CUT_BIAS = 0.264
-CUT_WEIGHTS = (1.27, 0.547, 0.242, 0.603, 0.62, -0.897, -3.148, -3.01, -1.071, -1.52)
+CUT_BIAS = 3.875
+CUT_WEIGHTS = (1.752, 0.757, -1.284, -4.431, -4.465, -1.586, -2.406)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +45,16 @@ class CutScores:
     within: NDArray[np.float64]          # usual step between neighbouring drawings on the livelier side, grey levels
     largest: NDArray[np.float64]         # largest other step in the window
     structure: NDArray[np.float64]       # fine drawing carried over from the frame before, -1..1
-    away: NDArray[np.float64]            # smallest difference to what is seen up to REACH drawings on, or back, grey levels
     kept: NDArray[np.float64]            # largest share of the picture that any drawings of the two sides have in common
     follows: NDArray[np.float64]         # share of the picture that camera motion explains, 0..1
-    contrast: NDArray[np.float64]        # spread of luma around, grey levels
     layout: NDArray[np.float64]          # most alike layout of any drawings of the two sides: correlation, -1..1
-    edges: NDArray[np.float64]           # PySceneDetect's edge change
     histogram: NDArray[np.float64]       # PySceneDetect's histogram correlation, -1..1
 
     def features(self) -> NDArray[np.float64]:
-        """[number of drawings, 10]: what the cut model sees."""
+        """[number of drawings, 7]: what the cut model sees."""
         return np.stack([
             np.log((self.across + 1) / (self.within + FLOOR)), np.log((self.across + 1) / (self.largest + FLOOR)),
-            np.log((self.across + 1) / (self.contrast + FLOOR)), np.log((self.away + 1) / (self.across + FLOOR)),
-            np.log(self.edges + 5), self.structure, self.layout, self.kept,
-            self.follows, self.histogram], axis=1)
+            self.structure, self.layout, self.kept, self.follows, self.histogram], axis=1)
 
 
 def find_shots(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDArray[np.bool_], config: ShotsConfig,
@@ -76,7 +70,7 @@ def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDA
     """Scores every drawing change of a film; measured once, thresholds are applied by `find_cuts`."""
     frame = np.flatnonzero(new)
     drawings = thumbs.pick(frame)
-    lag = _lagged_differences(drawings, REACH + 1)
+    lag = _lagged_differences(drawings, 2 * WINDOW)
     alike = _lagged_layouts(drawings, 2 * LAYOUT_WINDOW)
     count, step = len(frame), lag[1]
     across = _over_pairs(lag, count, WINDOW, np.minimum, np.inf)
@@ -92,16 +86,13 @@ def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDA
     def at_drawing(name: str, missing: float) -> NDArray[np.float64]:
         return np.nan_to_num(signals[name][frame].astype(np.float64), nan=missing)
 
-    spread = thumbs.luma.reshape(len(thumbs.luma), -1).std(axis=1)
     return CutScores(
         frame=frame, across=across, within=within, largest=around.max(axis=0), structure=at_drawing("structure", 1.0),
-        away=_away(lag, across), kept=kept, follows=at_drawing("fit", 1.0),
-        contrast=(spread[frame] + spread[np.maximum(frame - 1, 0)]) / 2, layout=layout,
-        edges=at_drawing("content_edges", 0.0), histogram=at_drawing("histogram", 1.0))
+        layout=layout, kept=kept, follows=at_drawing("fit", 1.0), histogram=at_drawing("histogram", 1.0))
 
 
 def cut_probability(scores: CutScores) -> NDArray[np.float64]:
-    """How likely each drawing begins a new shot, 0..1: a logistic model of ten features.
+    """How likely each drawing begins a new shot, 0..1: a logistic model of seven features.
 
     Fitted by benchmarks/fit_cuts.py; docs/accuracy.md says on which films, and how it does on others.
     """
@@ -145,16 +136,6 @@ def _over_pairs(lagged: NDArray[np.float64], count: int, window: int, reduce: np
             at = np.arange(before, count - after)
             found[at] = reduce(found[at], lagged[before + after][at + after])
     return found
-
-
-def _away(lagged: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[count]: `across`, or less where the two drawings before i come back up to REACH drawings later, or the other way."""
-    away, count = across.copy(), len(across)
-    for far in range(WINDOW, REACH):
-        later, earlier = np.arange(1, count - far), np.arange(far + 1, count)
-        away[later] = np.minimum(away[later], lagged[far + 1][later + far])       # i - 1 against i + far
-        away[earlier] = np.minimum(away[earlier], lagged[far + 1][earlier])       # i - 1 - far against i
-    return away
 
 
 def _lagged_differences(thumbs: Thumbs, max_lag: int) -> NDArray[np.float64]:
