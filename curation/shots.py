@@ -21,9 +21,11 @@ from curation.signals import Thumbs
 WINDOW = 4                   # drawings looked at on each side
 FLOOR = 3.0                  # grey levels added to what is divided by: coding noise
 LAYOUT_WINDOW = 3
+COVER_FRAMES = 14            # a wing or a hand before the lens is gone again by then
+COVERED = 0.72               # of the difference across: less, and the picture came back
 SAME_GREY = 6                # grey levels under which a thumbnail's pixel has not changed
-CUT_BIAS = 3.875
-CUT_WEIGHTS = (1.752, 0.757, -1.284, -4.431, -4.465, -1.586, -2.406)
+CUT_BIAS = 4.941
+CUT_WEIGHTS = (2.058, 0.805, -4.993, -3.754, -6.055, -1.837, -2.816)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class CutScores:
     largest: NDArray[np.float64]         # largest other step in the window
     structure: NDArray[np.float64]       # fine drawing carried over from the frame before, -1..1
     kept: NDArray[np.float64]            # largest share of the picture that any drawings of the two sides have in common
+    comes_back: NDArray[np.bool_]        # what was before is seen again, or what follows was seen, within COVER_FRAMES
     follows: NDArray[np.float64]         # share of the picture that camera motion explains, 0..1
     layout: NDArray[np.float64]          # most alike layout of any drawings of the two sides: correlation, -1..1
     histogram: NDArray[np.float64]       # PySceneDetect's histogram correlation, -1..1
@@ -70,7 +73,7 @@ def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDA
     """Scores every drawing change of a film; measured once, thresholds are applied by `find_cuts`."""
     frame = np.flatnonzero(new)
     drawings = thumbs.pick(frame)
-    lag = _lagged_differences(drawings, 2 * WINDOW)
+    lag = _lagged_differences(drawings, COVER_FRAMES + 1)
     alike = _lagged_layouts(drawings, 2 * LAYOUT_WINDOW)
     count, step = len(frame), lag[1]
     across = _over_pairs(lag, count, WINDOW, np.minimum, np.inf)
@@ -88,7 +91,8 @@ def cut_scores(thumbs: Thumbs, signals: dict[str, NDArray[np.float32]], new: NDA
 
     return CutScores(
         frame=frame, across=across, within=within, largest=around.max(axis=0), structure=at_drawing("structure", 1.0),
-        layout=layout, kept=kept, follows=at_drawing("fit", 1.0), histogram=at_drawing("histogram", 1.0))
+        layout=layout, kept=kept, comes_back=_comes_back(lag, across, frame), follows=at_drawing("fit", 1.0),
+        histogram=at_drawing("histogram", 1.0))
 
 
 def cut_probability(scores: CutScores) -> NDArray[np.float64]:
@@ -101,7 +105,7 @@ def cut_probability(scores: CutScores) -> NDArray[np.float64]:
 
 def find_cuts(scores: CutScores, num_frames: int, config: ShotsConfig) -> list[int]:
     """First frames of new shots; where two would make a shot shorter than `min_frames`, the likelier one."""
-    probability = cut_probability(scores)
+    probability = np.where(scores.comes_back, 0.0, cut_probability(scores))
     chosen: list[int] = []
     for index in sorted(np.flatnonzero(probability >= config.cut), key=lambda index: -probability[index]):
         first = int(scores.frame[index])
@@ -136,6 +140,18 @@ def _over_pairs(lagged: NDArray[np.float64], count: int, window: int, reduce: np
             at = np.arange(before, count - after)
             found[at] = reduce(found[at], lagged[before + after][at + after])
     return found
+
+
+def _comes_back(lagged: NDArray[np.float64], across: NDArray[np.float64], frame: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[count]: True where a picture was only covered, by a wing for example, for at most COVER_FRAMES frames."""
+    least, count = across.copy(), len(across)
+    for far in range(WINDOW, min(COVER_FRAMES, count - 1)):
+        later, earlier = np.arange(1, count - far), np.arange(far + 1, count)
+        later = later[frame[later + far] - frame[later] <= COVER_FRAMES]
+        earlier = earlier[frame[earlier - 1] - frame[earlier - 1 - far] <= COVER_FRAMES]
+        least[later] = np.minimum(least[later], lagged[far + 1][later + far])          # i - 1 against i + far
+        least[earlier] = np.minimum(least[earlier], lagged[far + 1][earlier])          # i - 1 - far against i
+    return least < COVERED * across
 
 
 def _lagged_differences(thumbs: Thumbs, max_lag: int) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from curation.planes import as_planar, chroma_planes, luma_plane
 
 THUMB_W, THUMB_H = 32, 18          # luma; chroma is stored at half of it
 CHANGED = 6                        # grey levels; above what compression does to a held drawing at this size
+FINE_PX = 9                        # what is finer is drawing, what is coarser is light
 BLACK = 40                         # luma from which a pixel is lit; black is 16, and scaling mixes bar and picture
 LIT_SHARE = 0.04                   # of a row or column
 MIN_LIT = 0.3                      # of each side: less is a dark scene
@@ -87,7 +88,8 @@ class FrameMeter:
         last_fine, self._fine = self._fine, fine_drawing(self.small)
         inside = self._bars.update(self.small, self._index)
         detected = self._detect(self.small, chroma)
-        structure = 1.0 if last_fine is None else correlation(last_fine[inside], self._fine[inside])
+        clear = tuple(away_from_bars(span, size) for span, size in zip(inside, self.small.shape, strict=True))
+        structure = 1.0 if last_fine is None else correlation(last_fine[clear], self._fine[clear])
         detail = cv2.norm(self._fine, cv2.NORM_L1) / self._fine.size
         return FrameSignals(float(luma_mean[0, 0]), float(luma_std[0, 0]), detail, structure, mean, peak, area, *detected,
                             b"".join(plane.tobytes() for plane in planes))
@@ -186,10 +188,17 @@ def change(old: Gray, new: Gray) -> tuple[float, float, float]:
     return float(cv2.mean(difference)[0]), peak, area
 
 
+def away_from_bars(span: slice, size: int) -> slice:
+    """A lit span of rows or columns without what the high-pass mixes with a bar's edge, which never moves."""
+    start = span.start + FINE_PX // 2 if span.start > 0 else 0
+    stop = span.stop - FINE_PX // 2 if span.stop < size else size
+    return slice(start, stop) if stop - start > FINE_PX else span
+
+
 def fine_drawing(picture: Gray) -> NDArray[np.float32]:
     """High-pass of a small picture: lines and texture without lighting."""
     plain = picture.astype(np.float32)
-    return plain - cv2.blur(plain, (9, 9))
+    return plain - cv2.blur(plain, (FINE_PX, FINE_PX))
 
 
 def correlation(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
