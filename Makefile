@@ -1,6 +1,6 @@
 # The front door. Each target is one command that a person could type; ARGS passes options through.
 .DEFAULT_GOAL := help
-.PHONY: help setup curate test test-all check bench
+.PHONY: help setup curate calibrate test test-all check bench
 PYTHON ?= python3
 BIN := .venv/bin
 UV := VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" uv
@@ -21,6 +21,9 @@ setup: .venv/.ready  ## Create .venv from requirements.lock, or bring it up to d
 
 curate: .venv/.ready  ## Cartoons to shards: make curate ARCHIVE=films OUT=out/films ARGS="gates=strict"
 	@$(BIN)/python -m pipeline curate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+calibrate: .venv/.ready  ## Decisions against your labels: make calibrate ARCHIVE=films TRUTH=labels OUT=out/films
+	@$(BIN)/python -m pipeline calibrate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(TRUTH),$(call quote,truth=$(TRUTH))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
 
 test: .venv/.ready  ## Tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow and not gpu and not multinode" $(ARGS)

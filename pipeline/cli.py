@@ -3,6 +3,7 @@
     python -m pipeline curate archive=films out=out/films gates=strict
     python -m pipeline curate --cfg job              shows the job and does nothing
     python -m pipeline curate -m gates=strict,permissive
+    python -m pipeline calibrate archive=films truth=labels out=out/films
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from pipeline.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError, nearest
 from pipeline.records import to_plain
 
 CURATION_COMMAND = [sys.executable, "-m", "curation"]
+CALIBRATION_COMMAND = [sys.executable, "-m", "curation.calibration"]
 FROZEN_FILE = "config.yaml"
 
 HELP = """\
 toonforge COMMAND [name=value ...]
 
   curate    raw cartoon archives to WebDataset shards, a ledger and a report
+  calibrate what curate decides, held against your labels: docs/calibrate.md
 
 toonforge curate [name=value ...]
 
@@ -36,6 +39,11 @@ toonforge curate [name=value ...]
   --cfg job                     show the whole configuration and do nothing
   --info defaults-tree          show which files it comes from
   -m gates=strict,permissive    one curation for each value
+
+toonforge calibrate [name=value ...]
+
+  truth=PATH                    folder of labels; without archive and truth, the sample archive and its own are used
+  stock=true                    the usual tools on the same films beside it, at the price of three more decodes
 """
 
 
@@ -52,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def curate(arguments: list[str]) -> int:
     """Starts one curation, or several, or shows what would be started."""
-    options = _parse(arguments)
+    options = _parse(arguments, "curate")
     if options.resolve and not options.cfg:
         raise UserError("--resolve shows nothing by itself", fix="Write --cfg job --resolve")
     if options.cfg == "job":
@@ -73,7 +81,28 @@ def curate(arguments: list[str]) -> int:
     return EXIT_OK
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"curate": curate}
+def calibrate(arguments: list[str]) -> int:
+    """Starts one calibration, or shows its job; `truth` and `stock` are no part of the job."""
+    own = dict(text.split("=", 1) for text in arguments if text.startswith(("truth=", "stock=")))
+    options = _parse([text for text in arguments if not text.startswith(("truth=", "stock="))], "calibrate")
+    if options.multirun:
+        raise UserError("calibrate takes no -m", "it compares one configuration with the labels", "Give one value each")
+    if options.cfg or options.info or options.resolve:
+        raise UserError("calibrate shows no configuration", fix="Its job is that of curate: curate --cfg job")
+    if own.get("stock", "false") not in ("true", "false"):
+        raise UserError(f"stock={own['stock']} is no choice", fix="Write stock=true or leave it out")
+    job = config.load(options.overrides)
+    command = [*CALIBRATION_COMMAND, str(Path(job.out) / FROZEN_FILE)]
+    if "truth" in own or job.archive is not None:
+        command += ["--truth", _checked_truth(own.get("truth", ""))]
+    if own.get("stock") == "true":
+        command.append("--stock")
+    prepare(job)
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 - as in curate
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"curate": curate, "calibrate": calibrate}
 
 
 def prepare(job: CurateJob) -> Path:
@@ -112,8 +141,8 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message, fix="See python -m pipeline --help")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="toonforge curate", add_help=False, allow_abbrev=False)
+def _parse(arguments: list[str], command: str) -> argparse.Namespace:
+    parser = _Parser(prog=f"toonforge {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
     parser.add_argument("--info", "-i", nargs="?", const="all",
                         choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])
@@ -135,6 +164,18 @@ def _check_archive(archive: str | None, out: Path) -> None:
     if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
         why = "its clips would be taken for films the next time"
         raise UserError(f"out={out} lies inside archive={archive}", why, "Choose another folder with out=...")
+
+
+def _checked_truth(truth: str) -> str:
+    """Refuses labels that are not there before anything is decoded."""
+    if not truth:
+        raise UserError("truth is missing", "calibrate compares with labels", "Give truth=FOLDER; see docs/calibrate.md")
+    path = Path(truth)
+    if not path.exists():
+        near = nearest(path.name, [found.name for found in path.parent.iterdir()]) if path.parent.is_dir() else None
+        fix = f"Did you mean {path.parent / near}?" if near else "Give a folder of labels; see docs/calibrate.md"
+        raise UserError(f"truth={truth} does not exist", fix=fix)
+    return truth
 
 
 def _changes(old: CurateJob, new: CurateJob) -> list[str]:

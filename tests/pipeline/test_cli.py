@@ -21,7 +21,7 @@ STAND_IN = "import sys; print('curating', *sys.argv[1:]); sys.exit({code})"
 DRIVER = """
 import sys
 from pipeline import cli
-cli.CURATION_COMMAND = [sys.executable, "-c", {program!r}]
+cli.CURATION_COMMAND = cli.CALIBRATION_COMMAND = [sys.executable, "-c", {program!r}]
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -50,6 +50,17 @@ def test_curate_freezes_the_job_and_starts_the_curation_with_it(tmp_path):
     assert done.stdout == "curating out/a b/config.yaml\n"
     job = thaw(tmp_path / "out/a b/config.yaml")
     assert (job.archive, job.out, job.gates.text_area.max) == ("my films, 1", "out/a b", 0.0)
+
+
+def test_calibrate_freezes_the_job_and_starts_the_comparison_with_labels_that_are_no_part_of_it(tmp_path):
+    for name in ("my films", "my labels, 1"):
+        (tmp_path / name).mkdir()
+    done = toonforge("calibrate", "archive=my films", "truth=my labels, 1", "stock=true", "out=o", "curation.shots.cut=0.5",
+                     cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "curating o/config.yaml --truth my labels, 1 --stock\n"
+    assert thaw(tmp_path / "o/config.yaml").curation.shots.cut == 0.5
+    assert toonforge("calibrate", cwd=tmp_path).stdout == "curating out/sample/config.yaml\n"   # the sample knows its truth
 
 
 @pytest.mark.parametrize("code", [1, 75])
@@ -121,7 +132,15 @@ sys.exit(f"imported: {heavy & set(sys.modules)}" if heavy & set(sys.modules) els
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["curat"], "curat is no command. Did you mean curate?"),
-    (["zzz"], "zzz is no command. There are: curate"),
+    (["zzz"], "zzz is no command. There are: curate, calibrate"),
+    (["calibrate", "archive=films"],
+     "truth is missing: calibrate compares with labels. Give truth=FOLDER; see docs/calibrate.md"),
+    (["calibrate", "archive=films", "truth=flims"], "truth=flims does not exist. Did you mean films?"),
+    (["calibrate", "archive=films", "truth=films", "stock=yes"], "stock=yes is no choice. Write stock=true or leave it out"),
+    (["calibrate", "archive=films", "truth=films", "gates=strct"], "gates=strct is no choice of gates. Did you mean strict?"),
+    (["calibrate", "-m", "gates=strict,permissive"],
+     "calibrate takes no -m: it compares one configuration with the labels. Give one value each"),
+    (["calibrate", "--cfg", "job"], "calibrate shows no configuration. Its job is that of curate: curate --cfg job"),
     (["curate", "--cgf", "job"], "unrecognized arguments: --cgf. See python -m pipeline --help"),
     (["curate", "gates=strct"], "gates=strct is no choice of gates. Did you mean strict?"),
     (["curate", "--cfg", "job", "gates=strct"], "gates=strct is no choice of gates. Did you mean strict?"),

@@ -1,0 +1,1 @@
+"""Speed of the curation, measured from outside: `make bench`, docs/speed.md."""
