@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from curation.clips import Propose
-from curation.config import CurateJob, CurationConfig
+from curation.config import CurateJob, CurationConfig, OverlaysMode
 from curation.encode import Encode, EncodedClip, EncodeJob, FailedClip
 from curation.executor import Executor, Timing, add_up
-from curation.funnel import NOT_MEASURED, summarise, write_clips, write_sources
+from curation.funnel import NOT_MEASURED, film_seconds, summarise, write_clips, write_sources
 from curation.gates import duplicates
+from curation.gates.credits import MeasureCredits
 from curation.gates.text_area import MeasureTextArea
 from curation.label.describe import Describe
 from curation.ledger import Clip, Source, SourceRecord, Status, Verdict
+from curation.overlays import FindOverlays, apply_overlays
 from curation.progress import Progress
+from curation.repeats import find_repeats
 from curation.report import write_report
 from curation.sample_archive import draw_archive
 from curation.samples import build_sample
@@ -54,7 +57,7 @@ def curate(job: CurateJob) -> dict[str, Any]:
             records, sources = run.identify(entries, spool)
             surveyed, clips = run.survey(sources)
             records = sorted([*records, *surveyed], key=lambda record: record.name)
-            clips, splits = run.decide(clips)
+            clips, splits = run.decide(records, clips)
             clips, encoded = run.encode(records, clips, splits)
             shards = run.shard(clips, encoded)
         summary = summarise(records, clips, add_up(run.timings), time.monotonic() - started)
@@ -90,18 +93,20 @@ class _Run:
         config, root = self.job.curation, str(self.store.root)
         stages = [Survey(config.survey, config.sources, root),
                   Propose(config.shots, config.clips, self.job.gates, config.split, root, measure_all=config.measure_all),
-                  MeasureTextArea(root, measure_all=config.measure_all), Describe(root)]
+                  FindOverlays(root), MeasureTextArea(root, measure_all=config.measure_all), MeasureCredits(root), Describe(root)]
         rows = list(self._run("survey", stages, sources))
-        clips = [row for row in rows if isinstance(row, Clip)]
-        return ([row for row in rows if isinstance(row, SourceRecord)],
-                sorted(clips, key=lambda clip: (clip.source, clip.start_frame)))
+        return apply_overlays([row for row in rows if isinstance(row, SourceRecord)],
+                              [row for row in rows if isinstance(row, Clip)], config.encode.overlays)
 
-    def decide(self, clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
-        """Verdicts of all gates, and the split of what is kept: pure functions of the rows."""
+    def decide(self, records: list[SourceRecord], clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
+        """Verdicts of all gates, what repeats, and the split of what is kept: pure functions of the rows."""
         gates = self.job.gates
         clips = [replace(clip, verdict=judge(clip, gates)) for clip in clips]
-        groups = duplicates.group_near_duplicates(clips, gates.duplicates)
-        clips = [clip.with_score(duplicates.GATE, groups[clip.key]) for clip in clips]
+        matches = duplicates.find_matches(sorted(clips, key=duplicates.rank), gates.duplicates.max_distance)
+        groups = duplicates.group_near_duplicates(clips, gates.duplicates, matches)
+        seconds = {record.name: film_seconds(record) for record in records}
+        repeats = find_repeats(clips, seconds, gates.duplicates.max_distance, matches)
+        clips = [replace(clip.with_score(duplicates.GATE, groups[clip.key]), repeat=repeats[clip.key]) for clip in clips]
         clips = [replace(clip, verdict=judge(clip, gates) or Verdict.drop("cascade", "a gate did not measure it"))
                  for clip in clips]
         kept = [clip for clip in clips if clip.verdict and clip.verdict.keep]
@@ -115,7 +120,8 @@ class _Run:
         by_name = {record.name: record for record in records}
         jobs = [_encode_job(by_name[name], [clip for clip in clips if clip.source == name and clip.key in splits], self.store)
                 for name in sorted({clip.source for clip in clips if clip.key in splits})]
-        rows = list(self._run("encode", [Encode(config.encode, config.sources, str(self.store.root))], jobs))
+        settings = replace(config.encode, overlays=OverlaysMode.KEEP)      # what it does is in the clips' crops already
+        rows = list(self._run("encode", [Encode(settings, config.sources, str(self.store.root))], jobs))
         encoded = {row.key: row for row in rows if isinstance(row, EncodedClip)}
         failed = {row.key: row.error for row in rows if isinstance(row, FailedClip)}
 
@@ -166,7 +172,8 @@ def _write_outputs(job: CurateJob, store: Store, records: list[SourceRecord], cl
     write_sources(out / "sources.parquet", records)
     write_clips(out / "clips.parquet", clips, profile=job.profile)
     write_json(out / "summary.json", summary, indent=1)
-    versions = {stage.name: stage.version for stage in (Identify, Survey, Propose, MeasureTextArea, Describe, Encode)}
+    versions = {stage.name: stage.version for stage in 
+                (Identify, Survey, Propose, FindOverlays, MeasureTextArea, MeasureCredits, Describe, Encode)}
     counts = {"sources": len(records), "clips": len(clips), "train": sum(clip.split == "train" for clip in clips),
               "eval": sum(clip.split == "eval" for clip in clips)}
     models = {"caption": "measured-facts/1", "text_area": "RapidOCR (PP-OCR, in its wheel)", "flow": "OpenCV DIS",

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from curation.config import GatesConfig
 from curation.funnel import is_kept
-from curation.gates import duplicates, duration, motion, quality, text_area
+from curation.gates import credits, duplicates, duration, motion, quality, text_area
 from curation.ledger import Clip, SourceRecord
 
 HISTOGRAM_W, HISTOGRAM_H = 320, 96
@@ -84,6 +84,8 @@ SCORES = (
     ScoreSpec(motion.GATE, "mean", "Motion, picture diagonals a second", "motion", "max_mean", False, _decimals),
     ScoreSpec(motion.GATE, "drawn_share", "Frames that bring drawn motion", "drawn", "min_drawn_share", True, _percent),
     ScoreSpec(text_area.GATE, "share", "Picture covered by text", "text", "max", False, _percent),
+    ScoreSpec(credits.GATE, "confidence", "Confidence that it is credits or a title card", "credits", "max", False,
+              _percent),
     ScoreSpec(duplicates.GATE, "distance", "Bits between near-duplicates, of 64", "bits apart", "max_distance", False,
               _decimals),
 )

@@ -23,6 +23,14 @@ class SketchName(StrEnum):
     OPENCV = "opencv"
 
 
+class OverlaysMode(StrEnum):
+    """What happens to clips under a logo or subtitles."""
+
+    KEEP = "keep"
+    CROP = "crop"
+    DROP = "drop"
+
+
 class TrackerMode(StrEnum):
     OFFLINE = "offline"
     ONLINE = "online"
@@ -126,6 +134,7 @@ class EncodeConfig:
     preset: str = MISSING
     gop: int = MISSING                     # frames between key frames, closed
     sketch: SketchName = MISSING
+    overlays: OverlaysMode = MISSING       # logos and hard subtitles: located always, and then kept, cropped or dropped
 
     def __post_init__(self) -> None:
         if self.cover != "source":
@@ -225,6 +234,15 @@ class TextAreaLimits:
 
 
 @dataclass(kw_only=True, slots=True)
+class CreditsLimits:
+    enabled: bool = MISSING
+    max: float = MISSING                   # confidence that a clip is credits or a title card
+
+    def __post_init__(self) -> None:
+        _share(self, "gates.credits", "max")
+
+
+@dataclass(kw_only=True, slots=True)
 class DuplicatesLimits:
     enabled: bool = MISSING
     max_distance: int = MISSING            # differing bits of 64, mean over the aligned frames
@@ -242,6 +260,7 @@ class GatesConfig:
     quality: QualityLimits = field(default_factory=QualityLimits)
     motion: MotionLimits = field(default_factory=MotionLimits)
     text_area: TextAreaLimits = field(default_factory=TextAreaLimits)
+    credits: CreditsLimits = field(default_factory=CreditsLimits)
     duplicates: DuplicatesLimits = field(default_factory=DuplicatesLimits)
 
 

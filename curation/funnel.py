@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from fractions import Fraction
 from pathlib import Path
 from types import UnionType
@@ -34,6 +34,7 @@ _SOURCE_COLUMNS: dict[str, pa.DataType] = {
     "codec": pa.string(), "pix_fmt": pa.string(), "bit_depth": pa.int32(), "width": pa.int32(), "height": pa.int32(),
     "rotation_deg": pa.int32(), "sample_aspect": pa.string(), "fps": pa.float64(), "duration_s": pa.float64(),
     "frames": pa.int64(), "decode_errors": pa.int64(), "shots": pa.int64(), "has_audio": pa.bool_(),
+    "logo": pa.list_(pa.float64()), "subtitles": pa.list_(pa.float64()),
 }
 _PROBE_COLUMNS = ("container", "codec", "pix_fmt", "bit_depth", "width", "height", "rotation_deg", "fps", "duration_s",
                   "has_audio")
@@ -42,7 +43,8 @@ _CLIP_COLUMNS: dict[str, pa.DataType] = {
     "clip": pa.int64(), "start_pts": pa.int64(), "end_pts": pa.int64(), "time_base": pa.string(),
     "start_s": pa.float64(), "end_s": pa.float64(), "frames": pa.int64(), "fps": pa.float64(),
     "start_frame": pa.int64(), "end_frame": pa.int64(), "cadence": pa.string(), "drawings": pa.int64(),
-    "crop": pa.list_(pa.int32()),
+    "crop": pa.list_(pa.int32()), "repeat_kind": pa.string(), "repeat_level": pa.string(), "repeat_first": pa.string(),
+    "repeat_copies": pa.int64(),
 }
 _DECISION_COLUMNS: dict[str, pa.DataType] = {
     "verdict": pa.string(), "reason": pa.string(), "gate": pa.string(), "split": pa.string(), "caption": pa.string(),
@@ -142,6 +144,8 @@ def _source_row(record: SourceRecord) -> dict[str, Any]:
         "note": record.note, "duplicate_of": record.duplicate_of, "frames": record.num_frames,
         "decode_errors": record.decode_errors, "shots": record.num_shots,
     }
+    if record.overlays is not None:
+        row |= {name: list(place) for name in ("logo", "subtitles") if (place := getattr(record.overlays, name)) is not None}
     if probe is not None:
         row |= {name: getattr(probe, name) for name in _PROBE_COLUMNS}
         row["sample_aspect"] = _fraction(probe.sample_aspect)
@@ -158,12 +162,13 @@ def _why_unusable(record: SourceRecord) -> str:
 def _clip_row(clip: Clip, not_measured: str) -> dict[str, Any]:
     verdict = clip.verdict
     assert verdict is not None, f"{clip.key} has no verdict"
+    repeat = {} if clip.repeat is None else {f"repeat_{name}": value for name, value in asdict(clip.repeat).items()}
     return {
         "key": clip.key, "source": clip.source, "sha256": clip.sha256, "title": clip.title, "shot": clip.shot_index,
         "clip": clip.clip_index, "start_pts": clip.start_pts, "end_pts": clip.end_pts,
         "time_base": _fraction(clip.time_base), "start_s": clip.start_s, "end_s": clip.end_s, "frames": clip.num_frames,
         "fps": clip.fps, "start_frame": clip.start_frame, "end_frame": clip.end_frame, "cadence": clip.cadence,
-        "drawings": len(clip.holds), "crop": list(clip.crop), **flat_scores(clip),
+        "drawings": len(clip.holds), "crop": list(clip.crop), **repeat, **flat_scores(clip),
         "verdict": "keep" if verdict.keep else "drop", "reason": "" if verdict.keep else verdict.reason,
         "gate": "" if verdict.keep else verdict.gate, "split": clip.split, "caption": clip.caption,
         "caption_model": clip.caption_model, "not_measured": not_measured,

@@ -11,6 +11,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
+Box = tuple[float, float, float, float]          # left, top, right, bottom as shares of an upright picture, [0, 1]
+
 
 class Status(StrEnum):
     OK = "ok"                    # usable; `SourceRecord.note` says what is unusual, if anything
@@ -58,6 +60,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlays:
+    """What lies over all of a film's pictures, in shares of the upright picture with its black bars."""
+
+    logo: Box | None = None
+    subtitles: tuple[float, float] | None = None     # top and bottom of the band in which they appear
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRecord:
     """One row of sources.parquet: a source with what became of it."""
 
@@ -76,6 +86,7 @@ class SourceRecord:
     cpu_s: float = 0.0                 # of the survey; not part of any artifact
     num_shots: int = 0
     access: Access | None = None
+    overlays: Overlays | None = None   # None: not looked for
 
 
 class Score(Protocol):
@@ -99,6 +110,16 @@ class Verdict:
     @classmethod
     def drop(cls, gate: str, sentence: str) -> Verdict:
         return cls(False, gate, f"{gate}: {sentence}")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How a clip's pictures come again elsewhere in the archive."""
+
+    kind: str                          # "opening", "ending", "recap", "eyecatch", "bank"; "" of a copied film or of none
+    level: str                         # "pictures": encoded again; "drawings": the same to the eye; "" where nothing repeats
+    first: str                         # key of the clip that stands for all of them
+    copies: int                        # clips that show this, itself included
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +147,9 @@ class Clip:
     caption_model: str = ""
     verdict: Verdict | None = None
     split: str = ""
+    text_boxes: tuple[tuple[Box, ...] | None, ...] = ()          # lines of text in first, middle, last look; None: not needed
+    repeat: Repeat | None = None
+    overlays: Overlays | None = None                             # of the source
 
     @property
     def num_frames(self) -> int:

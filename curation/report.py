@@ -17,16 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from curation import charts, examples
 from curation.config import GatesConfig, ProfileName
 from curation.funnel import NOT_MEASURED, is_damaged
+from curation.gates.credits import GATE as CREDITS
+from curation.gates.credits import Credits, CreditsKind
 from curation.gates.motion import GATE as MOTION
 from curation.gates.motion import Motion, MotionKind
 from curation.ledger import Clip, SourceRecord, Status
 from curation.progress import clock_text
+from curation.repeats import KINDS
 from pipeline.records import write_text
 from pipeline.store import Store
 
 TEMPLATE = "report.html"
 MAX_TIMELINES = 40
 MAX_REMARKS = 200            # sources in the table of those that are not used, or not whole
+COPY = "copy"                # of a whole film, or a scene that another film recalls
+REPEATS = (*KINDS, COPY)
 CADENCES = ("ones", "twos", "threes", "fours", "mixed", "hold")
 
 
@@ -75,6 +80,7 @@ def write_report(path: Path, records: Sequence[SourceRecord], clips: Sequence[Cl
     write_text(path, environment.get_template(TEMPLATE).render(
         title=title, summary=summary, funnel=_funnel(summary), gates=_gates(ordered, summary, limits, store),
         cadences=charts.tallies(ordered, lambda clip: clip.cadence or None, CADENCES),
+        lettering=charts.tallies(ordered, _lettering, tuple(CreditsKind)), repeats=charts.tallies(ordered, _repeat, REPEATS),
         kept=examples.kept_examples(ordered, limits, store), timelines=timelines, num_films=num_films,
         remarks=remarks[:MAX_REMARKS], num_remarks=len(remarks), not_measured=NOT_MEASURED[profile],
         profile=profile.value, models=models or _models(ordered), versions=versions or {},
@@ -110,6 +116,15 @@ def _gates(clips: Sequence[Clip], summary: Mapping[str, Any], limits: GatesConfi
 def _motion_kind(clip: Clip) -> str | None:
     score = clip.scores.get(MOTION)
     return score.kind.value if isinstance(score, Motion) else None
+
+
+def _lettering(clip: Clip) -> str | None:
+    score = clip.scores.get(CREDITS)
+    return score.kind.value if isinstance(score, Credits) and score.kind is not CreditsKind.NONE else None
+
+
+def _repeat(clip: Clip) -> str | None:
+    return None if clip.repeat is None or clip.repeat.copies == 1 else clip.repeat.kind or COPY
 
 
 def _timelines(records: Sequence[SourceRecord], clips: Sequence[Clip]) -> tuple[list[charts.Timeline], int]:

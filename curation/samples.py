@@ -21,6 +21,8 @@ def build_sample(clip: Clip, encoded: EncodedClip, store: Store, *, not_measured
         "shot": clip.shot_index, "start_pts": clip.start_pts, "end_pts": clip.end_pts, "time_base": clip.time_base,
         "start_s": clip.start_s, "end_s": clip.end_s, "fps": clip.fps, "frames": clip.num_frames, "width": encoded.width,
         "height": encoded.height, "crop": clip.crop, "holds": clip.holds, "drawings": len(clip.holds), "cadence": clip.cadence,
+        "repeat": asdict(clip.repeat) if clip.repeat else None,
+        "overlays": asdict(clip.overlays) if clip.overlays else None,
         "scores": {gate: asdict(score) for gate, score in clip.scores.items()},
         "not_measured": list(not_measured), "captions": [{"text": clip.caption, "model": clip.caption_model}],
     }

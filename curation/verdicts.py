@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from curation.config import GatesConfig
-from curation.gates import duplicates, duration, motion, quality, text_area
+from curation.gates import credits, duplicates, duration, motion, quality, text_area
 from curation.ledger import Clip, Verdict
 
-CASCADE = (duration, quality, motion, text_area, duplicates)
+CASCADE = (duration, quality, motion, text_area, credits, duplicates)
 NAMES = tuple(gate.GATE for gate in CASCADE)
 
 

@@ -36,6 +36,7 @@ NEIGHBOURS = 12          # a hash is compared with so many followers of equal ba
 MIN_OVERLAP = 0.5        # of the shorter clip
 MIN_COVERED = 0.5        # of a clip, for it to be given up in favour of another
 MIN_HASHES = 2           # aligned; one picture alone proves nothing
+ALIGN_ROWS = 100_000     # candidates aligned at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,13 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
-class _Match:
+class Match:
+    """Two clips, by their places in a list, that show the same where right's first hash lies over left's hash `shift`."""
+
     left: int
     right: int
-    distance: float
+    shift: int
+    distance: float          # mean differing bits of 64
     overlap: int             # aligned hashes
 
 
@@ -79,18 +83,20 @@ def hash_picture(luma: NDArray[np.uint8]) -> int:
     return int.from_bytes(bits.tobytes(), "big") or 1
 
 
-def group_near_duplicates(clips: Sequence[Clip], limits: DuplicatesLimits) -> dict[str, Duplicates]:
+def group_near_duplicates(clips: Sequence[Clip], limits: DuplicatesLimits, matches: Sequence[Match] | None = None
+                          ) -> dict[str, Duplicates]:
     """Groups of clips that show the same, by clip key, and in each group which clips others stand for.
 
     The best of a group is the one not dropped before, with the largest picture (`quality.side_px`), then the longest,
     then the first key. A clip is given up only for a kept one that it matches itself and that covers at least half of
-    it. The result does not depend on the order of the clips.
+    it. The result does not depend on the order of the clips. `matches`: of `find_matches`, where they are known already.
     """
-    ranked = sorted(clips, key=_rank)
-    matches = _find_matches(ranked, limits.max_distance)
+    ranked = sorted(clips, key=rank)
+    if matches is None:
+        matches = find_matches(ranked, limits.max_distance)
     lengths = [len(clip.fingerprint) for clip in ranked]
-    groups = _connect(len(ranked), matches)
-    better: dict[int, list[_Match]] = {}
+    groups = connect(len(ranked), matches)
+    better: dict[int, list[Match]] = {}
     for match in matches:
         better.setdefault(match.right, []).append(match)
     found: dict[str, Duplicates] = {}
@@ -116,15 +122,16 @@ def decide(score: Duplicates, limits: DuplicatesLimits) -> Verdict:
     return Verdict.kept(GATE)
 
 
-def _rank(clip: Clip) -> tuple[bool, int, float, str]:
+def rank(clip: Clip) -> tuple[bool, int, float, str]:
+    """Sorts the clip that stands for others first: not dropped before, large, long."""
     quality = clip.scores.get("quality")
     side_px = quality.side_px if isinstance(quality, Quality) else 0
     dropped = clip.verdict is not None and not clip.verdict.keep
     return dropped, -side_px, -round(clip.end_s - clip.start_s, 3), clip.key
 
 
-def _find_matches(ranked: Sequence[Clip], max_distance: int) -> list[_Match]:
-    """Pairs (better, worse) that show the same at some shift, each once, at its best shift."""
+def find_matches(ranked: Sequence[Clip], max_distance: int) -> list[Match]:
+    """Pairs (better, worse) of clips sorted by `rank` that show the same at some shift, each once, at its best shift."""
     lengths = np.array([len(clip.fingerprint) for clip in ranked], np.int64)
     firsts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     hashes = np.array([word for clip in ranked for word in clip.fingerprint], np.uint64)
@@ -135,15 +142,18 @@ def _find_matches(ranked: Sequence[Clip], max_distance: int) -> list[_Match]:
     shots = {shot: number for number, shot in enumerate(sorted({(clip.sha256, clip.shot_index) for clip in ranked}))}
     shot_of = np.array([shots[clip.sha256, clip.shot_index] for clip in ranked], np.int64)
     triples = _candidates(hashes, owner, place, shot_of, max_distance)
-    best: dict[tuple[int, int], _Match] = {}
-    for left, right, shift in triples.tolist():
-        match = _align(hashes[firsts[left]:firsts[left + 1]], hashes[firsts[right]:firsts[right + 1]], shift)
-        if match is None or match[0] > max_distance:
-            continue
-        known = best.get((left, right))
-        if known is None or (-match[1], match[0]) < (-known.overlap, known.distance):
-            best[left, right] = _Match(left, right, *match)
-    return [best[pair] for pair in sorted(best)]
+    pieces = [_align(hashes, firsts, triples[start : start + ALIGN_ROWS]) for start in range(0, len(triples), ALIGN_ROWS)]
+    distance, overlap = (np.concatenate(column) for column in zip(*pieces, strict=True)) if pieces else (np.zeros(0),) * 2
+    needed = np.maximum(MIN_HASHES, MIN_OVERLAP * np.minimum(lengths[triples[:, 0]], lengths[triples[:, 1]]))
+    near = (overlap >= needed) & (distance <= max_distance)
+    triples, distance, overlap = triples[near], distance[near], overlap[near]
+    left, right, shift = triples.T
+    order = np.lexsort((shift, distance, -overlap, right, left))
+    is_best = np.ones(len(order), bool)
+    is_best[1:] = (left[order][1:] != left[order][:-1]) | (right[order][1:] != right[order][:-1])
+    best = order[is_best]
+    columns = (left[best], right[best], shift[best], distance[best], overlap[best].astype(np.int64))
+    return [Match(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def _candidates(hashes: NDArray[np.uint64], owner: NDArray[np.int64], place: NDArray[np.int64],
@@ -166,18 +176,22 @@ def _candidates(hashes: NDArray[np.uint64], owner: NDArray[np.int64], place: NDA
     return np.unique(np.concatenate(pieces), axis=0)
 
 
-def _align(left: NDArray[np.uint64], right: NDArray[np.uint64], shift: int) -> tuple[float, int] | None:
-    """Mean distance and number of aligned hashes when right[0] lies over left[shift]; None when too few do."""
-    start, stop = max(0, shift), min(len(left), len(right) + shift)
-    one, two = left[start:stop], right[start - shift:stop - shift]
+def _align(hashes: NDArray[np.uint64], firsts: NDArray[np.int64], triples: NDArray[np.int64]
+           ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean distance and number of aligned hashes of each (left, right, shift): right's first lies over left's hash `shift`."""
+    left, right, shift = triples.T
+    start = np.maximum(shift, 0)
+    count = np.minimum(firsts[left + 1] - firsts[left], firsts[right + 1] - firsts[right] + shift) - start
+    row = np.repeat(np.arange(len(triples)), count)
+    step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    one, two = hashes[(firsts[left] + start)[row] + step], hashes[(firsts[right] + start - shift)[row] + step]
     usable = (one != NO_HASH) & (two != NO_HASH)
-    aligned = int(np.count_nonzero(usable))
-    if aligned < max(MIN_HASHES, MIN_OVERLAP * min(len(left), len(right))):
-        return None
-    return float(np.bitwise_count(one[usable] ^ two[usable]).mean(dtype=np.float64)), aligned
+    aligned = np.bincount(row[usable], minlength=len(triples))
+    total = np.bincount(row[usable], np.bitwise_count(one[usable] ^ two[usable]), minlength=len(triples))
+    return total / np.maximum(aligned, 1), aligned
 
 
-def _connect(num_clips: int, matches: Sequence[_Match]) -> list[int]:
+def connect(num_clips: int, matches: Sequence[Match]) -> list[int]:
     """Index of the best clip of each clip's group: the smallest index that matches lead to."""
     parent = list(range(num_clips))
 

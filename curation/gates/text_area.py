@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from curation.config import TextAreaLimits
-from curation.ledger import Clip, Verdict
+from curation.ledger import Box, Clip, Verdict
 from curation.models.rapidocr import TextBox, TextReader
 from curation.stage import Resources
 
@@ -37,6 +38,8 @@ NEED = {20: 0.165, 8: 0.30}     # width of the window in cells: share of it that
 REACH_CELLS = 4                 # a line of text has a row without strokes within this distance above and below
 
 JpegReader = Callable[[Clip], list[bytes]]
+LookBoxes = tuple[tuple[Box, ...] | None, ...]     # lines of text of each look; None where the median did not need it
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,14 @@ class TextArea:
     share: float         # of the picture, union of the lines, median over the looks, [0, 1]
     frames: int          # looks that went into the median
     skipped: int         # of them: looks without letter-like strokes, or not needed to settle the median; not read
+    lines: int = 0       # of text, median over the looks
 
 
 class MeasureTextArea:
     """Stage: Clip -> Clip with the score `text_area`; a clip that an earlier gate dropped passes by."""
 
     name = "text_area"
-    version = 1
+    version = 2
     takes = Clip
     batch_size = 8
     resources = Resources(cpus=1.0, memory_gb=0.6)
@@ -75,7 +79,8 @@ class MeasureTextArea:
     def _measured(self, clip: Clip) -> Clip:
         if clip.verdict is not None and not self.measure_all:
             return clip
-        return clip.with_score(GATE, measure_text(_spread(self.read_jpegs(clip)), self._read))
+        score, boxes = read_looks(spread(self.read_jpegs(clip)), self._read)
+        return replace(clip.with_score(GATE, score), text_boxes=boxes)
 
     def _read(self, bgr: NDArray[np.uint8]) -> list[TextBox]:
         """Builds the engine at the first look that needs reading: many archives have few."""
@@ -92,22 +97,33 @@ class MeasureTextArea:
 
 
 def measure_text(jpegs: Sequence[bytes], read: Callable[[NDArray[np.uint8]], list[TextBox]]) -> TextArea:
-    """Median text share of the looks; the least letter-like ones first, and no more than the median needs.
+    """The score of a clip's looks; see `read_looks`."""
+    return read_looks(jpegs, read)[0]
 
-    Equal pixels give equal shares. ValueError when a JPEG cannot be decoded. No looks: nothing seen, share 0.
+
+def read_looks(jpegs: Sequence[bytes], read: Callable[[NDArray[np.uint8]], list[TextBox]]
+               ) -> tuple[TextArea, LookBoxes]:
+    """Median text share of the looks, and the lines of text of each.
+
+    The least letter-like looks are read first, and no more than the median needs. Equal pixels give equal shares.
+    ValueError when a JPEG cannot be decoded. No looks: nothing seen, share 0.
     """
     if not jpegs:
-        return TextArea(share=0.0, frames=0, skipped=0)
+        return TextArea(share=0.0, frames=0, skipped=0), ()
     pictures = [_decoded(jpeg) for jpeg in jpegs]
     strokes = [letter_strokes(picture) for picture in pictures]
-    shares: list[float] = [0.0 for amount in strokes if amount < 1.0]
-    num_read = 0
-    for amount, bgr in sorted(zip(strokes, pictures, strict=True), key=lambda pair: pair[0]):
-        if amount < 1.0 or _is_settled(shares, len(jpegs)):
+    found: dict[int, tuple[Box, ...]] = {index: () for index, amount in enumerate(strokes) if amount < 1.0}
+    shares, num_read = [0.0] * len(found), 0
+    for index in sorted(range(len(jpegs)), key=lambda index: strokes[index]):
+        if index in found or _is_settled(shares, len(jpegs)):
             continue
-        shares.append(covered_share(read(bgr), height=bgr.shape[0], width=bgr.shape[1]))
         num_read += 1
-    return TextArea(share=float(median(shares)), frames=len(jpegs), skipped=len(jpegs) - num_read)
+        boxes, (height, width) = read(pictures[index]), pictures[index].shape[:2]
+        shares.append(covered_share(boxes, height=height, width=width))
+        found[index] = tuple(_outline(box, height, width) for box in boxes)
+    lines = int(median(len(lines) for lines in found.values()))
+    score = TextArea(share=float(median(shares)), frames=len(jpegs), skipped=len(jpegs) - num_read, lines=lines)
+    return score, tuple(found.get(index) for index in range(len(jpegs)))
 
 
 def covered_share(boxes: Sequence[TextBox], *, height: int, width: int) -> float:
@@ -116,6 +132,28 @@ def covered_share(boxes: Sequence[TextBox], *, height: int, width: int) -> float
     for box in boxes:
         cv2.fillPoly(mask, [np.round(box.quad).astype(np.int32)], 1)
     return float(mask.mean(dtype=np.float64))
+
+
+def share_within(score: TextArea, boxes: LookBoxes, part: Box) -> TextArea:
+    """The score of a part of the picture, `part`, from the lines of the whole."""
+    left, top, right, bottom = part
+    side = 512
+    shares, lines = [0.0] * (not boxes), [0] * (not boxes)
+    for look in (look for look in boxes if look is not None):
+        inside = [box for box in look if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top]
+        mask = np.zeros((side, side), bool)
+        for box in inside:
+            mask[round(box[1] * side) : round(box[3] * side), round(box[0] * side) : round(box[2] * side)] = True
+        shares.append(float(mask[round(top * side) : round(bottom * side), round(left * side) : round(right * side)].mean()))
+        lines.append(len(inside))
+    return replace(score, share=float(median(shares)), lines=int(median(lines)))
+
+
+def _outline(box: TextBox, height: int, width: int) -> Box:
+    """Smallest upright rectangle around a line of text, in shares of the picture."""
+    (left, top), (right, bottom) = box.quad.min(axis=0), box.quad.max(axis=0)
+    return tuple(round(float(np.clip(value, 0.0, 1.0)), 4)  # type: ignore[return-value]
+                 for value in (left / width, top / height, right / width, bottom / height))
 
 
 def text_possible(bgr: NDArray[np.uint8]) -> bool:
@@ -171,11 +209,11 @@ def _line_share(bright: NDArray[np.float32], dark: NDArray[np.float32], width: i
     return float((line - cv2.max(emptiest[0], emptiest[1])).max())
 
 
-def _spread(jpegs: Sequence[bytes]) -> list[bytes]:
+def spread(looks: Sequence[Item]) -> list[Item]:
     """First, middle and last; all of them when there are no more than NUM_LOOKS."""
-    if len(jpegs) <= NUM_LOOKS:
-        return list(jpegs)
-    return [jpegs[index * (len(jpegs) - 1) // (NUM_LOOKS - 1)] for index in range(NUM_LOOKS)]
+    if len(looks) <= NUM_LOOKS:
+        return list(looks)
+    return [looks[index * (len(looks) - 1) // (NUM_LOOKS - 1)] for index in range(NUM_LOOKS)]
 
 
 def _is_settled(shares: Sequence[float], num_looks: int) -> bool:

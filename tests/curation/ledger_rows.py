@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from curation.gates.credits import NOTHING
 from curation.gates.duplicates import Duplicates
 from curation.gates.duration import Duration
 from curation.gates.motion import Motion, MotionKind
@@ -46,6 +47,7 @@ def make_clip(source: str = "film.mkv", index: int = 0, *, num_frames: int = 48,
         "quality": Quality(360, 1.78, 1.1, 0.6),
         "motion": Motion(MotionKind.DRAWN, 0.05, 0.04, 0.02, 0.1, drawn_share, 0.0, 0.0, 0.0, 0.0),
         "text_area": TextArea(0.0, 2, 2),
+        "credits": NOTHING,
         "duplicates": Duplicates("self", None, ""),
     }
     verdict = Verdict.drop(dropped_by, "because of a test") if dropped_by else Verdict.kept("all")

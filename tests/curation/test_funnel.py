@@ -25,7 +25,7 @@ def test_counts_add_up_from_found_to_kept() -> None:
     summary: Any = summarise(records, clips, timings, 48.0)
     assert summary["sources"] == {"found": 5, "ok": 3, "quarantined": 1, "duplicates": 1, "damaged": 1}
     assert (summary["shots"], summary["clips"]) == (6, 6)
-    assert summary["dropped"] == {"duration": 1, "quality": 0, "motion": 2, "text_area": 0, "duplicates": 0}
+    assert summary["dropped"] == {"duration": 1, "quality": 0, "motion": 2, "text_area": 0, "credits": 0, "duplicates": 0}
     assert summary["kept"] == {"train": 2, "eval": 1}
     # Three films of 240 frames at 24 fps; b.mkv was surveyed in an earlier run.
     assert (summary["frames"], summary["frames_decoded"], summary["film_seconds"]) == (720, 480, 30.0)

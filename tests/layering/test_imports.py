@@ -69,6 +69,14 @@ def test_driver_imports_only_the_schemas_of_curation_and_training():
                 assert found == allowed or found.startswith(f"{allowed}."), f"{name} imports {found}"
 
 
+def test_data_of_the_trainings_imports_only_leaf_modules_of_the_pipeline():
+    leaves = {f"pipeline.{leaf}" for leaf in LEAF_MODULES}
+    for name, tree in modules("training"):
+        for found in imported(tree):
+            if package(found) == "pipeline":
+                assert any(found == leaf or found.startswith(f"{leaf}.") for leaf in leaves), f"{name} imports {found}"
+
+
 def test_schemas_import_nothing_heavy():
     for top in ("curation", "training"):
         for name, tree in modules(top):
@@ -77,7 +85,7 @@ def test_schemas_import_nothing_heavy():
                     "__future__", "re", "dataclasses", "enum", "omegaconf", "pathlib", "typing"}
 
 
-@pytest.mark.parametrize("top", ["pipeline", "curation"])
+@pytest.mark.parametrize("top", ["pipeline", "curation", "training"])
 def test_heavy_packages_are_imported_only_inside_functions(top):
     for name, tree in modules(top):
         heavy = HEAVY & {package(found) for found in imported(tree, top_level_only=True)}

@@ -1,0 +1,1 @@
+"""What the trainings read: samples of the shards as tensors, and which frames of them."""
