@@ -9,10 +9,10 @@ not settle the median.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,9 +22,13 @@ from curation.config import TextAreaLimits
 from curation.ledger import Box, Clip, Verdict
 from curation.models.rapidocr import TextBox, TextReader
 from curation.stage import Resources
+from pipeline.hashing import content_key
+from pipeline.records import read_json, write_json
+from pipeline.store import Store
 
 GATE = "text_area"
 
+KIND, SCORE_FILE, SCORE_SCHEMA = "text", "text.json", 1     # artifact: readings are the dearest score
 NUM_LOOKS = 3
 
 # The cheap look. Chosen here on 305 text-free looks of real cartoons and 645 letterings that can be read (8 fonts, 12
@@ -79,7 +83,15 @@ class MeasureTextArea:
     def _measured(self, clip: Clip) -> Clip:
         if clip.verdict is not None and not self.measure_all:
             return clip
-        score, boxes = read_looks(spread(self.read_jpegs(clip)), self._read)
+        store = Store(Path(self.store_root))
+        key = content_key(version=self.version, survey=clip.survey_key, frames=(clip.start_frame, clip.end_frame))
+        if store.has(KIND, key):
+            score, boxes = _load(store.path(KIND, key) / SCORE_FILE)
+        else:
+            score, boxes = read_looks(spread(self.read_jpegs(clip)), self._read)
+            if score.skipped < score.frames:            # the cheap look alone is cheaper than a file
+                with store.publish(KIND, key) as folder:
+                    write_json(folder / SCORE_FILE, {"schema": SCORE_SCHEMA, "score": asdict(score), "boxes": boxes})
         return replace(clip.with_score(GATE, score), text_boxes=boxes)
 
     def _read(self, bgr: NDArray[np.uint8]) -> list[TextBox]:
@@ -90,10 +102,16 @@ class MeasureTextArea:
 
     def _jpegs_of_survey(self, clip: Clip) -> list[bytes]:
         from curation.survey import load_looks
-        from pipeline.store import Store
 
         looks = load_looks(Store(Path(self.store_root)), clip.survey_key, clip.start_frame, clip.end_frame)
         return [look.jpeg for look in looks]
+
+
+def _load(path: Path) -> tuple[TextArea, LookBoxes]:
+    """What an earlier run measured of the same looks."""
+    record: dict[str, Any] = dict(read_json(path, SCORE_SCHEMA))
+    boxes = tuple(None if look is None else tuple(tuple(box) for box in look) for look in record["boxes"])
+    return TextArea(**record["score"]), boxes
 
 
 def measure_text(jpegs: Sequence[bytes], read: Callable[[NDArray[np.uint8]], list[TextBox]]) -> TextArea:

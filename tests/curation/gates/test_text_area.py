@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -186,3 +187,13 @@ def test_boxes_are_in_pixels_of_the_given_picture_however_large_it_is(reader: Te
 def test_tiny_pictures_are_answered_without_error(reader: TextReader):
     for shape in ((1, 1, 3), (6, 10, 3), (8, 512, 3)):
         assert reader.read_text(np.zeros(shape, np.uint8)) == []
+
+
+def test_what_was_read_once_is_not_read_again(tmp_path: Path):
+    title = [jpeg(lettered(drawing(), "THE WHISTLING BOAT", scale=1.5, colour=(255, 255, 255), thick=3))] * 3
+    first = MeasureTextArea(str(tmp_path), read_jpegs=lambda _: title)
+    first._read = lambda bgr: [box(10, 10, 200, 50)]
+    again = MeasureTextArea(str(tmp_path), read_jpegs=lambda _: pytest.fail("the looks were opened again"))
+    [[measured]], [[remembered]] = first([clip()]), again([clip()])
+    assert measured.scores["text_area"].share > 0
+    assert remembered == measured
