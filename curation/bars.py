@@ -5,6 +5,7 @@ The union over the whole film never cuts picture away: a dark scene in one shot 
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +25,9 @@ class BarsMeter:
 
     def add(self, luma: NDArray[np.uint8]) -> None:
         """Takes one full-size luma plane, uint8 [h, w]; planes of another size than the first are ignored."""
-        rows = (luma[:, ::STRIDE] > self.black).mean(axis=1) > LIT_SHARE
-        columns = (luma[::STRIDE] > self.black).mean(axis=0) > LIT_SHARE
+        lit = cv2.threshold(luma, self.black, 255, cv2.THRESH_BINARY)[1]
+        rows = cv2.reduce(lit, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0] > 255 * LIT_SHARE
+        columns = cv2.reduce(lit[::STRIDE], 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[0] > 255 * LIT_SHARE
         if self._rows is None or self._columns is None:
             self._rows, self._columns = rows, columns
         elif len(rows) == len(self._rows) and len(columns) == len(self._columns):

@@ -169,13 +169,28 @@ def shrink_factor(width: int, target: int) -> int:
 
 
 def shrink(plane: Gray, size: tuple[int, int]) -> Gray:
-    """Area average to (width, height); cropped first to whole cells, for which OpenCV has a fast path."""
+    """Area average to (width, height); cropped first to whole cells, for which there are fast ways."""
     width, height = size
-    rows, columns = plane.shape
-    if columns > width:
-        plane = plane[:, : columns // width * width]
-    if rows > height:
-        plane = plane[: rows // height * height]
+    across, down = plane.shape[1] // width, plane.shape[0] // height
+    plane = plane[: height * down or None, : width * across or None]
+    if across > 1 and across % 2 == 0 and down == 2:
+        plane, across, down = _area(plane, (across // 2 * width, height)), across // 2, 1
+    if across > 1 and down == 1:
+        return _mean_of_columns(plane, across)
+    return plane if plane.shape == (height, width) else _area(plane, size)
+
+
+def _mean_of_columns(plane: Gray, count: int) -> Gray:
+    """Means of `count` neighbours along the rows. Of OpenCV's area scaling only 2x2 is vectorised, so rows are doubled for it."""
+    if count % 2 == 0:
+        plane, count = _area(np.repeat(plane, 2, axis=0), (plane.shape[1] // 2, plane.shape[0])), count // 2
+        return _mean_of_columns(plane, count)
+    if count == 1:
+        return plane
+    return np.ascontiguousarray(cv2.blur(plane, (count, 1), anchor=(0, 0))[:, ::count], np.uint8)
+
+
+def _area(plane: Gray, size: tuple[int, int]) -> Gray:
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -35,7 +35,7 @@ from pipeline.hashing import content_key
 from pipeline.store import Store
 
 SURVEY_VERSION = 1
-FLOW_FROM = 5.0              # grey levels of change_peak from which flow is measured: generous, holds are decided later
+FLOW_FROM = 6.5              # grey levels of change_peak from which flow is measured: less is never a new drawing (holds.py)
 JUMP = 14.0                  # content value after which a look is taken even if the last one is recent
 JUMP_SETTLE_FRAMES = 4
 JPEG_QUALITY = 88

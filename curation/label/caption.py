@@ -84,7 +84,7 @@ def _tone(mean_light: float, spread: float) -> str:
 def _colours(lab: NDArray[np.float32]) -> list[str]:
     """Names of the largest colours, real colours before greys of the same picture, at most three."""
     palette = _to_lab(np.array([colour[::-1] for _, colour in _PALETTE], np.uint8))
-    nearest = np.argmin(((lab[:, None, :] - palette[None]) ** 2).sum(axis=2), axis=1)
+    nearest = np.argmin((palette**2).sum(axis=1)[:, None] - 2.0 * (palette @ lab.T), axis=0)     # squared distance, less |lab|^2
     shares = np.bincount(nearest, minlength=len(_PALETTE)) / len(lab)
     ranked = sorted(range(len(_PALETTE)), key=lambda index: (-shares[index], index))
     names = [_PALETTE[index][0] for index in ranked if shares[index] >= _MIN_COLOUR_SHARE][:_MAX_COLOURS]
