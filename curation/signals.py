@@ -21,6 +21,7 @@ from curation.planes import as_planar, chroma_planes, luma_plane
 
 THUMB_W, THUMB_H = 32, 18          # luma; chroma is stored at half of it
 CHANGED = 6                        # grey levels; above what compression does to a held drawing at this size
+LOUD = 40.0                        # change of luma from which chroma cannot matter any more
 FINE_PX = 9                        # what is finer is drawing, what is coarser is light
 BLACK = 40                         # luma from which a pixel is lit; black is 16, and scaling mixes bar and picture
 LIT_SHARE = 0.04                   # of a row or column
@@ -39,7 +40,7 @@ class FrameSignals:
     detail: float                   # mean absolute high-pass: how much fine drawing there is
     structure: float                # correlation of that fine drawing with the frame before's, -1..1
     change_mean: float              # of luma, whole picture
-    change_peak: float              # largest 3x3 mean, luma or chroma: a blink is local
+    change_peak: float              # largest 3x3 mean, luma or, below LOUD, chroma: a blink is local
     change_area: float              # share of the picture whose 3x3 mean exceeds CHANGED
     content: float                  # PySceneDetect ContentDetector: mean of the three below
     content_hue: float
@@ -78,12 +79,12 @@ class FrameMeter:
         self._luma, self._chroma = luma, chroma
 
         mean, peak, area = (0.0, 0.0, 0.0) if last is None else change(last, luma)
-        if last_chroma is not None:
+        if last_chroma is not None and peak < LOUD:
             peak = max(peak, *(change(old, new)[1] for old, new in zip(last_chroma, chroma, strict=True)))
         self.last_small, self.small = self.small, shrink(luma, self.half)
         thumb_size = (THUMB_W // 2, THUMB_H // 2)
         planes = [cv2.resize(self.small, (THUMB_W, THUMB_H), interpolation=cv2.INTER_AREA)]
-        planes += [cv2.resize(plane, thumb_size, interpolation=cv2.INTER_AREA) for plane in chroma]
+        planes += [cv2.resize(plane, thumb_size, interpolation=cv2.INTER_LINEAR) for plane in chroma]    # smooth by nature
         luma_mean, luma_std = cv2.meanStdDev(self.small)
         last_fine, self._fine = self._fine, fine_drawing(self.small)
         inside = self._bars.update(self.small, self._index)
