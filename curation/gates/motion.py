@@ -24,7 +24,7 @@ DRAWN_AREA = 0.004           # of the picture that must move for a drawing to co
 LOCAL_PEAK = 20.0            # grey levels: a change this strong is drawn however small it is (a mouth, an eye)
 FLOOR_FACTOR, FLOOR_PLUS = 1.6, 8.0    # under a moving camera: above the floor that shifting a picture leaves
 MIN_REST_PEAK, MAX_REST_PEAK = 14.0, 70.0
-MIN_DRAWN_SHARE = 0.06       # of the frames that bring drawn motion: less is a page that turns, a blink
+MIN_DRAWN_SHARE = 0.025      # of the frames that bring drawn motion: less is a still picture with a flaw, a blink
 
 
 class MotionKind(StrEnum):

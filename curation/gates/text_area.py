@@ -60,7 +60,7 @@ class MeasureTextArea:
     """Stage: Clip -> Clip with the score `text_area`; a clip that an earlier gate dropped passes by."""
 
     name = "text_area"
-    version = 2
+    version = 3
     takes = Clip
     batch_size = 8
     resources = Resources(cpus=1.0, memory_gb=0.6)

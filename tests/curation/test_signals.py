@@ -77,7 +77,7 @@ def test_deep_colour_gives_the_signals_of_8_bit(deep: str, plain: str) -> None:
             assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1.0), name
         assert one.structure == pytest.approx(other.structure, abs=0.01)
         thumbs = [np.frombuffer(signals.thumb, np.uint8).astype(int) for signals in (one, other)]
-        assert np.abs(thumbs[0] - thumbs[1]).max() <= 1
+        assert np.abs(thumbs[0] - thumbs[1]).max() <= 2
 
 
 @pytest.mark.parametrize("pix_fmt", ["rgb24", "bgra", "yuv444p", "nv12", "yuyv422"])
