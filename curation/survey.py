@@ -39,6 +39,7 @@ FLOW_FROM = 6.5              # grey levels of change_peak from which flow is mea
 JUMP = 14.0                  # content value after which a look is taken even if the last one is recent
 JUMP_SETTLE_FRAMES = 4
 JPEG_QUALITY = 88
+NEAR_FRAMES = 12             # a short span without a look is judged by one that is no farther
 MISSING_S, MISSING_SHARE = 1.0, 0.2      # of the announced length, from which a film counts as truncated
 
 Box = tuple[float, float, float, float]
@@ -150,16 +151,21 @@ def load_survey(store: Store, key: str) -> SurveyData:
 
 
 def load_looks(store: Store, key: str, start_frame: int = 0, end_frame: int = 2**62) -> list[Look]:
-    """The looks of a span of frames, with their pictures."""
+    """The looks of a span of frames, with their pictures; of a span between two looks, the nearer one if it is near."""
     folder = store.path(Survey.name, key)
     head = json.loads((folder / "survey.json").read_text())
     found, content = [], _upright(_content(head), head["probe"]["rotation_deg"])
+
+    def outside(look: dict[str, Any]) -> int:
+        return max(start_frame - look["frame_index"], look["frame_index"] - end_frame + 1, 0)
+
+    chosen = [look for look in head["looks"] if not outside(look)]
+    chosen = chosen or [look for look in sorted(head["looks"], key=outside)[:1] if outside(look) <= NEAR_FRAMES]
     with (folder / "looks.bin").open("rb") as file:
-        for look in head["looks"]:
-            if start_frame <= look["frame_index"] < end_frame:
-                file.seek(look["offset"])
-                quality = LookQuality(**look["quality"])
-                found.append(Look(look["frame_index"], look["pts"], quality, file.read(look["size"]), content))
+        for look in chosen:
+            file.seek(look["offset"])
+            quality = LookQuality(**look["quality"])
+            found.append(Look(look["frame_index"], look["pts"], quality, file.read(look["size"]), content))
     return found
 
 
