@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import av.filter
 import cv2
+import numpy as np
 from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -20,6 +21,7 @@ from curation.cartoonist.ink import Picture
 
 # One thread, because the bytes of x264 depend on the number of threads; no macroblock tree, because with it the last
 # macroblock of a picture depends on memory that was never written (seen with MALLOC_PERTURB_ set to different values).
+_DEEP = "yuv420p10le"
 _X264 = {"preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
 
 
@@ -38,7 +40,7 @@ def h264(crf: int) -> Coding:
 
 
 def h264_10bit(crf: int) -> Coding:
-    return Coding("libx264", "yuv420p10le", tuple({**_X264, "crf": str(crf)}.items()))
+    return Coding("libx264", _DEEP, tuple({**_X264, "crf": str(crf)}.items()))
 
 
 def vp9(crf: int) -> Coding:
@@ -70,11 +72,19 @@ def write_video(path: Path, frames: Sequence[Picture], fps: int, coding: Coding,
         # One reformatter for all frames: VideoFrame.reformat would set up its scaler anew for each.
         reformatter = VideoReformatter()
         for index, picture in enumerate(frames):
-            frame = reformatter.reformat(av.VideoFrame.from_ndarray(picture, format="rgb24"), format=coding.pix_fmt)
+            frame = reformatter.reformat(av.VideoFrame.from_ndarray(picture, format="rgb24"), format="yuv420p")
+            if coding.pix_fmt == _DEEP:
+                frame = _deepened(frame)
             frame.pts = index if ticks is None else ticks[index]
             frame.time_base = Fraction(1, fps)
             container.mux(stream.encode(fields.mark(frame) if fields else frame))
         container.mux(stream.encode(None))
+
+
+def _deepened(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same picture in 10 bit. FFmpeg's own conversion from RGB leaves bits that differ from run to run."""
+    planes = frame.to_ndarray().astype(np.uint16)
+    return av.VideoFrame.from_ndarray((planes << 2 | planes >> 6).astype(np.uint16), format=_DEEP)
 
 
 class _Fields:
