@@ -2,11 +2,12 @@
 
     python -m benchmarks.fit_cuts --store STORE --films ARCHIVE LABELS [--films ARCHIVE LABELS ...]
 
-A logistic regression over CutScores.features(), one row per drawing. Drawings within a labelled transition or ambiguous
-range, and beside a cut, are left out. Cuts are one drawing in a hundred, so each counts POSITIVE_WEIGHT times, and the weights
-are held small by a ridge. A group is left out at a time: a drawn archive is one group; other films are grouped by title, so that
-another encode of a film never helps to judge it, or with --by series by the first word of it, which is harder: then no other part
-of the same cartoon helps either.
+A logistic regression over CutScores.features(), one row per drawing. Within a labelled transition or ambiguous range nothing is
+a cut, so those drawings are examples too. Left out are drawings beside a cut or an end of such a range, where labels are a frame
+or two vague, and those whose picture comes back, which no probability decides. Cuts are one drawing in a hundred, so each counts
+POSITIVE_WEIGHT times, and the weights are held small by a ridge. A group is left out at a time: a drawn archive is one group;
+other films are grouped by title, so that another encode of a film never helps to judge it, or with --by series by the first word
+of it, which is harder: then no other part of the same cartoon helps either.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.calibration.agreement import NEAR_GRADUAL, Agreement
+from curation.calibration.agreement import Agreement
 from curation.calibration.calibrate import label_of
 from curation.calibration.truth import Truth, read_truths
 from curation.clips import understand
@@ -36,9 +37,10 @@ from pipeline.config import load
 from pipeline.store import Store
 
 POSITIVE_WEIGHT = 20.0
-RIDGE = 0.1                  # times the number of drawings; chosen here: best on groups left out among 0.0005 to 0.1
+RIDGE = 0.001                # times the number of drawings; chosen here: widest gap between cuts and others
 NEWTON_STEPS = 60
 BESIDE_FRAMES = 3            # drawings so near to a labelled cut are neither cut nor no cut
+EDGE_FRAMES = 1              # and so near to an end of a labelled range
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 Floats = NDArray[np.float64]
@@ -81,7 +83,8 @@ def collect(archives: Sequence[tuple[str, Path]], job: CurateJob, store: Store, 
                 survey = load_survey(store, record.survey_key)
                 film = understand(survey, job.curation.shots, job.curation.clips.trim_frames)
                 scores = cut_scores(survey.thumbs, survey.signals, film.new)
-                judged = [index for index, frame in enumerate(scores.frame) if index and _is_judged(int(frame), truth)]
+                judged = [index for index, frame in enumerate(scores.frame)
+                          if index and not scores.comes_back[index] and _is_judged(int(frame), truth)]
                 frames = [int(scores.frame[index]) for index in judged]
                 features.append(scores.features()[judged])
                 is_cut += [frame in (truth.hard_cuts or ()) for frame in frames]
@@ -166,9 +169,9 @@ def _is_drawn(archive: str) -> bool:
 
 
 def _is_judged(frame: int, truth: Truth) -> bool:
-    near = any(start - NEAR_GRADUAL <= frame <= end + NEAR_GRADUAL for start, end in truth.open_ranges)
+    edge = any(abs(frame - end) <= EDGE_FRAMES for span in truth.open_ranges for end in span)
     cuts = truth.hard_cuts or ()
-    return frame in cuts or not (near or any(abs(frame - cut) <= BESIDE_FRAMES for cut in cuts))
+    return frame in cuts or not (edge or any(abs(frame - cut) <= BESIDE_FRAMES for cut in cuts))
 
 
 def _line(counts: Agreement) -> str:

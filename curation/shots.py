@@ -24,8 +24,8 @@ LAYOUT_WINDOW = 3
 COVER_FRAMES = 14            # a wing or a hand before the lens is gone again by then
 COVERED = 0.72               # of the difference across: less, and the picture came back
 SAME_GREY = 6                # grey levels under which a thumbnail's pixel has not changed
-CUT_BIAS = 4.941
-CUT_WEIGHTS = (2.058, 0.805, -4.993, -3.754, -6.055, -1.837, -2.816)
+CUT_BIAS = 5.005
+CUT_WEIGHTS = (2.073, 0.785, -5.045, -3.805, -5.982, -1.853, -2.911)
 
 
 @dataclass(frozen=True, slots=True)

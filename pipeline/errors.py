@@ -7,7 +7,6 @@ import errno
 from collections.abc import Iterable
 
 EXIT_OK = 0
-EXIT_FAILED = 1
 EXIT_USER = 2
 EXIT_STOPPED = 75  # stopped on request; the same command continues
 
