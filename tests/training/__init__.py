@@ -1,1 +1,0 @@
-"""Makes this folder a package, so that its test_clips.py and the curation's can stand side by side."""
