@@ -1,0 +1,1 @@
+"""Noise schedule, training objective, guidance and sampling; knows no network and no configuration."""
