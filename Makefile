@@ -1,6 +1,6 @@
 # The front door. Each target is one command that a person could type; ARGS passes options through.
 .DEFAULT_GOAL := help
-.PHONY: help setup curate calibrate test test-all check bench
+.PHONY: help setup curate train sample calibrate weights test test-all check bench
 PYTHON ?= python3
 BIN := .venv/bin
 UV := VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" uv
@@ -21,6 +21,19 @@ setup: .venv/.ready  ## Create .venv from requirements.lock, or bring it up to d
 
 curate: .venv/.ready  ## Cartoons to shards: make curate ARCHIVE=films OUT=out/films ARGS="gates=strict"
 	@$(BIN)/python -m pipeline curate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+# JOB=rectification|decoder|sketch is a first look on tiny models; PRESET=paper_rectify and the like are the real ones.
+JOB ?= rectification
+DATA ?= out/sample
+PRESET ?= tiny_$(patsubst rectification,rectify,$(JOB))
+train: .venv/.ready  ## Shards to weights: make train JOB=decoder DATA=out/films, or PRESET=paper_decoder
+	@$(BIN)/python -m pipeline train $(call quote,experiment=$(PRESET)) $(call quote,shards=$(DATA)) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+sample: .venv/.ready  ## The frames between two drawings: make sample FIRST=a.png LAST=b.png ARGS="prompt='a girl waves'"
+	@$(BIN)/python -m pipeline sample $(if $(FIRST),$(call quote,first=$(FIRST))) $(if $(LAST),$(call quote,last=$(LAST))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+weights: .venv/.ready  ## Public weights: make weights PROFILE=paper|training|evaluation, or FILES=vgg16
+	@$(BIN)/python -m pipeline weights $(if $(PROFILE),$(call quote,profile=$(PROFILE))) $(if $(FILES),$(call quote,files=$(FILES))) $(ARGS)
 
 calibrate: .venv/.ready  ## Decisions against your labels: make calibrate ARCHIVE=films TRUTH=labels OUT=out/films
 	@$(BIN)/python -m pipeline calibrate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(TRUTH),$(call quote,truth=$(TRUTH))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)

@@ -26,7 +26,7 @@ import curation.survey as survey_module
 from benchmarks.meter import Meter, Place, Usage
 from curation import cascade
 from curation.bars import BarsMeter
-from curation.config import CurateJob, ExecutorName, TrackerMode
+from curation.config import CurateJob, ExecutorName
 from curation.decode import FileWindow, FilmReader, UnreadableSource
 from curation.executor import Executor
 from curation.gates import text_area
@@ -39,6 +39,7 @@ from curation.sources import Identify, walk
 from curation.stage import Stage
 from curation.survey import Survey
 from pipeline.shards import read_manifest
+from pipeline.tracking import TrackerMode
 
 STEPS: dict[str, Sequence[Place]] = {      # of the driver; stages are found as they run
     "scoring": [(cascade._Run, "survey"), (cascade._Run, "decide")],

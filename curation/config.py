@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from omegaconf import MISSING
 
+from pipeline.tracking import TrackerConfig
+
 
 class ProfileName(StrEnum):
     EMBEDDED = "embedded"
@@ -29,12 +31,6 @@ class OverlaysMode(StrEnum):
     KEEP = "keep"
     CROP = "crop"
     DROP = "drop"
-
-
-class TrackerMode(StrEnum):
-    OFFLINE = "offline"
-    ONLINE = "online"
-    DISABLED = "disabled"
 
 
 def parse_size(text: str, option: str) -> tuple[int, int]:
@@ -272,13 +268,6 @@ class RayConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "ray", "object_store_mb")
-
-
-@dataclass(kw_only=True, slots=True)
-class TrackerConfig:
-    mode: TrackerMode = MISSING
-    project: str = MISSING
-    group: str | None = MISSING
 
 
 @dataclass(kw_only=True, slots=True)

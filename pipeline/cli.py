@@ -4,31 +4,36 @@
     python -m pipeline curate --cfg job              shows the job and does nothing
     python -m pipeline curate -m gates=strict,permissive
     python -m pipeline calibrate archive=films truth=labels out=out/films
+    python -m pipeline train experiment=paper_rectify shards=out/films launch.ranks_per_node=8
+    python -m pipeline weights profile=training
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from curation.config import CurateJob
 from pipeline import config, sweep
+from pipeline.arguments import FROZEN_FILE, changes_since_last, freeze, parse, shown
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError, nearest
-from pipeline.records import to_plain
+from pipeline.fetch import main_weights
+from pipeline.launch.sample import sample
+from pipeline.launch.train import train
 
 CURATION_COMMAND = [sys.executable, "-m", "curation"]
 CALIBRATION_COMMAND = [sys.executable, "-m", "curation.calibration"]
-FROZEN_FILE = "config.yaml"
 
 HELP = """\
 toonforge COMMAND [name=value ...]
 
   curate    raw cartoon archives to WebDataset shards, a ledger and a report
   calibrate what curate decides, held against your labels: docs/calibrate.md
+  train     shards to weights: toon rectification, dual-reference decoder, sketch encoder
+  sample    the frames between two drawings, with or without sketches: docs/sample.md
+  weights   fetches the public weights that a profile needs: docs/weights.md
 
 toonforge curate [name=value ...]
 
@@ -44,6 +49,13 @@ toonforge calibrate [name=value ...]
 
   truth=PATH                    folder of labels; without archive and truth, the sample archive and its own are used
   stock=true                    the usual tools on the same films beside it, at the price of three more decodes
+
+toonforge train [name=value ...]
+
+  experiment=paper_rectify      a preset: paper_*, table3_*, table4_*, sketch_zerogate, tiny_*, bench_rectify
+  shards=FOLDER out=FOLDER      a finished curation, and where the run goes; the same command continues it
+  task=decoder engine=zero2     a choice of a group: task, model, data, engine, launch, run, tracker
+  launch.dry_run=true           show the command or job file that starts the ranks, and start nothing
 """
 
 
@@ -60,16 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def curate(arguments: list[str]) -> int:
     """Starts one curation, or several, or shows what would be started."""
-    options = _parse(arguments, "curate")
-    if options.resolve and not options.cfg:
-        raise UserError("--resolve shows nothing by itself", fix="Write --cfg job --resolve")
-    if options.cfg == "job":
-        print(config.to_yaml(config.load(options.overrides)), end="")
-    elif options.cfg or options.info:
-        config.load(options.overrides)  # a mistake is told in our words
-        shown = ["--cfg", options.cfg] if options.cfg else ["--info", options.info]
-        config.show(shown + (["--resolve"] if options.resolve else []), options.overrides)
-    elif options.multirun:
+    options = parse(arguments, "curate")
+    if shown(options, config.CURATE):
+        return EXIT_OK
+    if options.multirun:
         jobs = sweep.jobs(options.overrides)
         frozen = [prepare(job) for job in jobs]
         return sweep.run([[*CURATION_COMMAND, str(path)] for path in frozen])
@@ -84,7 +90,7 @@ def curate(arguments: list[str]) -> int:
 def calibrate(arguments: list[str]) -> int:
     """Starts one calibration, or shows its job; `truth` and `stock` are no part of the job."""
     own = dict(text.split("=", 1) for text in arguments if text.startswith(("truth=", "stock=")))
-    options = _parse([text for text in arguments if not text.startswith(("truth=", "stock="))], "calibrate")
+    options = parse([text for text in arguments if not text.startswith(("truth=", "stock="))], "calibrate")
     if options.multirun:
         raise UserError("calibrate takes no -m", "it compares one configuration with the labels", "Give one value each")
     if options.cfg or options.info or options.resolve:
@@ -102,26 +108,18 @@ def calibrate(arguments: list[str]) -> int:
     os.execv(command[0], command)  # noqa: S606 - as in curate
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"curate": curate, "calibrate": calibrate}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "curate": curate, "calibrate": calibrate, "train": train, "sample": sample,
+    "weights": main_weights}
 
 
 def prepare(job: CurateJob) -> Path:
     """Freezes the job into its output folder and returns the file; UserError if it cannot work."""
-    out = Path(job.out)
-    _check_archive(job.archive, out)
-    path = out / FROZEN_FILE
-    try:
-        changes = _changes(config.thaw(path), job) if path.is_file() else []
-    except UserError:
-        changes = []
+    _check_archive(job.archive, Path(job.out))
+    changes = changes_since_last(job, config.CURATE)
     if changes:
-        print(f"changed since the last run in {out}: {', '.join(changes)}")
-    try:
-        config.freeze(job, path)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UserError(f"out={out} cannot be written", why, "Choose another folder with out=...") from error
-    return path
+        print(f"changed since the last run in {job.out}: {', '.join(changes)}")
+    return freeze(job)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -134,22 +132,6 @@ def _dispatch(arguments: list[str]) -> int:
         fix = f"Did you mean {near}?" if near else f"There are: {', '.join(COMMANDS)}"
         raise UserError(f"{command} is no command", fix=fix)
     return COMMANDS[command](rest)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, fix="See python -m pipeline --help")
-
-
-def _parse(arguments: list[str], command: str) -> argparse.Namespace:
-    parser = _Parser(prog=f"toonforge {command}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument("--info", "-i", nargs="?", const="all",
-                        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("overrides", nargs="*")
-    return parser.parse_intermixed_args(arguments)
 
 
 def _check_archive(archive: str | None, out: Path) -> None:
@@ -176,17 +158,3 @@ def _checked_truth(truth: str) -> str:
         fix = f"Did you mean {path.parent / near}?" if near else "Give a folder of labels; see docs/calibrate.md"
         raise UserError(f"truth={truth} does not exist", fix=fix)
     return truth
-
-
-def _changes(old: CurateJob, new: CurateJob) -> list[str]:
-    before, after = _flat(to_plain(old)), _flat(to_plain(new))
-    return [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
-
-
-def _flat(record: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(record, dict):
-        return {prefix: record}
-    flat: dict[str, object] = {}
-    for name, value in record.items():
-        flat.update(_flat(value, f"{prefix}.{name}" if prefix else name))
-    return flat

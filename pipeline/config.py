@@ -10,10 +10,12 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import field, fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from enum import Enum
+from functools import cached_property
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Generic, TypeAlias, TypeVar, get_type_hints
 
 import hydra
 import yaml
@@ -29,30 +31,70 @@ from omegaconf.errors import OmegaConfBaseException
 from curation.config import CurateJob
 from pipeline.errors import UserError, nearest
 from pipeline.records import to_plain, write_text
+from training.config import TrainJob
+from training.sampling.config import SampleJob
 
-PATH_OPTIONS = ("archive", "out", "store")  # their values may hold any character, so no quotes are asked for
-OUT_BY_ARCHIVE = "auto"
+# Their values may hold any character, so no quotes are asked for.
+PATH_OPTIONS = ("archive", "out", "store", "shards", "init", "first", "last", "keys", "jobs", "data.cache.folder",
+                "launch.hostfile", "model.weights", "model.first_stage", "model.sketch", "model.lpips", "sketch.folder",
+                "sketch.sheet", "networks.weights", "networks.denoiser", "networks.first_stage", "networks.sketch")
+TEXT_OPTIONS = ("prompt",)              # the same, and they may be empty
+OUT_BY_NAME = "auto"
 NO_EXPERIMENT = ("experiment", None)
 CONFIG_MODULE = "conf"
 HYDRA_VERSION_BASE = "1.3"
 
+AnyJob: TypeAlias = CurateJob | TrainJob | SampleJob
+Job = TypeVar("Job", CurateJob, TrainJob, SampleJob)
 
-def load(overrides: list[str]) -> CurateJob:
+
+@dataclass(frozen=True)
+class Kind(Generic[Job]):
+    """A sort of job: the command that takes it, its schema, and the file of conf/ that lists its groups."""
+
+    command: str
+    schema: type[Job]
+    file: str
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """Names of the groups that the job is composed of, in the order of its defaults list."""
+        named = [name for item in _conf(self.file)["defaults"] if isinstance(item, dict) for name in item]
+        return [name for name in named if not name.startswith("optional ")]
+
+    @cached_property
+    def presets(self) -> list[str]:
+        """Names of the experiments that are of this kind: those that set nothing else than what it has."""
+        if "experiment" not in self.groups:
+            return []
+        known = {*self.groups, *(spec.name for spec in fields(self.schema)), "defaults"}
+        folder = files(CONFIG_MODULE) / "experiment"
+        names = sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+        return [name for name in names if known >= _named(_conf(f"experiment/{name}"))]
+
+
+CURATE = Kind("curate", CurateJob, "config")
+TRAIN = Kind("train", TrainJob, "train")
+SAMPLE = Kind("sample", SampleJob, "sample")
+KINDS: tuple[Kind[Any], ...] = (CURATE, TRAIN, SAMPLE)
+
+
+def load(overrides: list[str], kind: Kind[Job] = CURATE) -> Job:  # type: ignore[assignment]  # mypy: defaults of generics
     """Returns the complete, checked job; UserError names the option that is wrong and the nearest right one."""
     register_schemas()
-    parsed = parse_overrides([_quote_path(text) for text in overrides])
-    with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE, job_name="curate"):
+    parsed = parse_overrides([_quote_path(text) for text in overrides], kind)
+    with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE, job_name=kind.command):
         # Folders of the user's own hold choices that are unknown before Hydra composes.
         has_own_folders = any(override.key_or_group == "hydra.searchpath" for override in parsed)
         for override in parsed:
-            _check(override, has_own_folders)
+            _check(override, has_own_folders, kind)
         try:
             # Hydra cannot choose nothing; nothing is the default.
             texts = [item.input_line or "" for item in parsed if (item.key_or_group, item.value()) != NO_EXPERIMENT]
-            config = compose("config", overrides=texts)
+            config = compose(kind.file, overrides=texts)
         except (HydraException, OmegaConfBaseException) as error:
             raise _explain(error) from error
-    return _build(config)
+    return _build(config, kind)
 
 
 def sweep_folder(overrides: list[str]) -> Path:
@@ -63,41 +105,42 @@ def sweep_folder(overrides: list[str]) -> Path:
         return Path(compose("config", overrides=ours, return_hydra_config=True).hydra.sweep.dir)
 
 
-def show(flags: list[str], overrides: list[str]) -> None:
+def show(flags: list[str], overrides: list[str], kind: Kind[Any] = CURATE) -> None:
     """Prints what Hydra itself has to say, e.g. for ["--info", "defaults-tree"]."""
     register_schemas()
-    sys.argv = ["toonforge curate", *flags, *[_quote_path(text) for text in overrides]]
-    hydra.main(f"pkg://{CONFIG_MODULE}", "config", HYDRA_VERSION_BASE)(lambda config: None)()
+    sys.argv = [f"toonforge {kind.command}", *flags, *[_quote_path(text) for text in overrides]]
+    hydra.main(f"pkg://{CONFIG_MODULE}", kind.file, HYDRA_VERSION_BASE)(lambda config: None)()
 
 
-def freeze(job: CurateJob, path: Path) -> None:
+def freeze(job: AnyJob, path: Path) -> None:
     """Writes the job as YAML with everything spelt out; `thaw` returns an equal job."""
     write_text(path, to_yaml(job))
 
 
-def to_yaml(job: CurateJob) -> str:
+def to_yaml(job: AnyJob) -> str:
     return yaml.safe_dump(to_plain(job), sort_keys=False, allow_unicode=True)
 
 
-def thaw(path: Path) -> CurateJob:
+def thaw(path: Path, kind: Kind[Job] = CURATE) -> Job:  # type: ignore[assignment]
     """Reads a frozen job; UserError if absent, damaged or of another version."""
     try:
-        config = OmegaConf.merge(OmegaConf.structured(_twin(CurateJob)), OmegaConf.load(path))
+        config = OmegaConf.merge(OmegaConf.structured(_twin(kind.schema)), OmegaConf.load(path))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read", _first_line(error), "Give the config.yaml of a run") from error
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path} is no frozen job", _first_line(error), "Start the run anew") from error
-    return _build(config)
+    return _build(config, kind)
 
 
 def register_schemas() -> None:
-    """Makes the schema known to Hydra as schema/job; may be called again."""
-    ConfigStore.instance().store(group="schema", name="job", node=_twin(CurateJob))
+    """Makes the schemas known to Hydra as schema/<command>; may be called again."""
+    for kind in KINDS:
+        ConfigStore.instance().store(group="schema", name=kind.command, node=_twin(kind.schema))
 
 
-def parse_overrides(overrides: list[str]) -> list[Override]:
+def parse_overrides(overrides: list[str], kind: Kind[Any] = CURATE) -> list[Override]:
     """Parses Hydra's grammar; UserError where a text is none of it."""
-    parser, known = OverridesParser.create(), [name for name, _ in _options(CurateJob)]
+    parser, known = OverridesParser.create(), [name for name, _ in _options(kind.schema)]
     parsed = []
     for text in overrides:
         if not re.match(r"[^=]+=", text) and not text.startswith("~"):
@@ -110,15 +153,15 @@ def parse_overrides(overrides: list[str]) -> list[Override]:
     return parsed
 
 
-def _check(override: Override, has_own_folders: bool) -> None:
+def _check(override: Override, has_own_folders: bool, kind: Kind[Any]) -> None:
     """Raises UserError unless the override names an existing option, or a group and one of its choices."""
     name = override.key_or_group
     shown = override.input_line or name
     if name.startswith(("hydra.", "hydra/")):
         return
     loader = GlobalHydra.instance().config_loader()
-    groups = [group for group in loader.list_groups("") if group not in ("hydra", "schema", "local")]
-    options: dict[str, Any] = dict(_options(CurateJob))
+    groups = kind.groups
+    options: dict[str, Any] = dict(_options(kind.schema))
     if override.is_delete():
         raise UserError(f"{shown} cannot be done", "options cannot be removed", "Set another value")
     if name not in groups and name not in options:
@@ -129,12 +172,14 @@ def _check(override: Override, has_own_folders: bool) -> None:
         fix = f"Sweep with -m, or quote a value that holds a comma: {_quoted(shown)}"
         raise UserError(f"{shown} names several values", "one run takes one", fix)
     value = override.value()
-    kind: Any = options.get(name)
-    if name in groups:
+    expected: Any = options.get(name)
+    if name == "experiment":
+        choices = kind.presets
+    elif name in groups:
         choices = loader.get_group_options(name)
-    elif _is_enum(kind):
-        choices = [member.value for member in kind]
-    elif is_dataclass(kind):
+    elif _is_enum(expected):
+        choices = [member.value for member in expected]
+    elif is_dataclass(expected):
         members = [option for option in options if option.rpartition(".")[0] == name]
         raise UserError(f"{shown} cannot be set", f"{name} is a group of options", f"Set one: {', '.join(members)}")
     else:
@@ -144,21 +189,29 @@ def _check(override: Override, has_own_folders: bool) -> None:
         raise UserError(f"{name}={value} is no choice of {name}", fix=_did_you_mean(str(value), choices))
 
 
-def _build(config: Any) -> CurateJob:
+def _build(config: Any, kind: Kind[Job]) -> Job:
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{missing[0]} has no value", fix=f"Give one: {missing[0]}=...")
-        job = _instance(CurateJob, OmegaConf.to_container(config, resolve=True))
+        job = _instance(kind.schema, OmegaConf.to_container(config, resolve=True))
     except (OmegaConfBaseException, ValueError) as error:  # ValueError: __post_init__ says what is wrong
         raise _explain(error) from error
-    assert isinstance(job, CurateJob)
+    assert isinstance(job, kind.schema)
     for name in PATH_OPTIONS:
-        if getattr(job, name) == "":
+        if getattr(job, name, None) == "":
             raise UserError(f"{name} is empty", fix=f"Give a path, or leave {name} out")
-    if job.out == OUT_BY_ARCHIVE:
-        job.out = f"out/{_folder_name(job.archive) if job.archive else 'sample'}"
+    if job.out == OUT_BY_NAME:
+        job.out = _default_out(job)
     return job
+
+
+def _default_out(job: AnyJob) -> str:
+    if isinstance(job, TrainJob):
+        return f"runs/{job.experiment or job.task.name.value}"
+    if isinstance(job, CurateJob) and job.archive:
+        return f"out/{_folder_name(job.archive)}"
+    return "out/sample"
 
 
 def _folder_name(archive: str) -> str:
@@ -228,13 +281,26 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
     if near:
         return f"Did you mean {near}?"
     listed = list(members.values()) if parent and members else known
-    return f"There are: {', '.join(listed)}" if len(listed) < 12 else "See all: python -m pipeline curate --cfg job"
+    return f"There are: {', '.join(listed)}" if len(listed) < 12 else "See all options: --cfg job"
+
+
+def _named(preset: dict[str, Any]) -> set[str]:
+    """The options and groups that a preset sets."""
+    overridden = [key for item in preset.get("defaults", []) if isinstance(item, dict) for key in item]
+    return {*preset, *(key.rpartition("/")[2] for key in overridden)}
+
+
+def _conf(name: str) -> dict[str, Any]:
+    """Returns a file of conf/ as it is written."""
+    found = yaml.safe_load((files(CONFIG_MODULE) / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert isinstance(found, dict), name
+    return found
 
 
 def _quote_path(text: str) -> str:
     """Puts the value of a path option in Hydra's quotes, so that it may hold spaces, commas and brackets."""
     name, equals, value = text.partition("=")
-    if name not in PATH_OPTIONS or value in ("", "null") or value[0] in "'\"":
+    if name not in (*PATH_OPTIONS, *TEXT_OPTIONS) or value in ("", "null") or value[0] in "'\"":
         return text
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), value)
     return f"{name}{equals}'{escaped}'"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pipeline.errors import UserError, nearest
 from pipeline.hashing import file_digest
 from pipeline.records import Json, atomic_path, read_json, write_json
+from pipeline.shard_files import Span, open_folder
 
 if TYPE_CHECKING:
     from webdataset import TarWriter
@@ -122,34 +123,38 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(path: Path) -> Manifest:
     """Reads manifest.json, given itself or its folder; UserError if absent or of another schema."""
-    record: dict[str, Any] = dict(read_json(path / MANIFEST_FILE if path.is_dir() else path, SHARD_SCHEMA))
-    record["shards"] = [ShardInfo(**shard) for shard in record["shards"]]
-    return Manifest(**record)
+    return _manifest(read_json(path / MANIFEST_FILE if path.is_dir() else path, SHARD_SCHEMA))
 
 
 class ShardReader:
     """Random access to the samples of a data set by number or key, through the indexes.
 
-    `path` is a manifest or its folder; a folder without manifest is read as all its indexed tars. `split` takes only
+    `path` is a manifest or its folder, here or at an address that fsspec knows ("s3://bucket/cartoons"), where only the
+    bytes asked for are fetched; a folder without manifest is read as all its indexed tars. `split` takes only
     the shards of that prefix. UserError where schema, size or digest of a shard does not fit; the digest compared
     here is the recorded one, `verify` reads the bytes. Picklable; holds no open files.
     """
 
-    def __init__(self, path: Path, split: str | None = None) -> None:
-        self.folder = path if path.is_dir() else path.parent
-        if path.is_dir() and not (path / MANIFEST_FILE).exists():
-            tars = [tar for tar in sorted(path.glob("*.tar")) if index_path(tar).exists()]
+    def __init__(self, path: Path | str, split: str | None = None) -> None:
+        text = str(path)
+        self._files = open_folder(text.removesuffix(MANIFEST_FILE) if text.endswith("/" + MANIFEST_FILE) else path)
+        names = self._files.names()
+        if MANIFEST_FILE in names:
+            self.shards = _manifest(self._files.records([MANIFEST_FILE], SHARD_SCHEMA)[0]).shards
+        else:
+            tars = [name for name in names if name.endswith(".tar") and _index_name(name) in names]
             if not tars:
                 raise UserError(f"{path} is no data set", f"it holds neither {MANIFEST_FILE} nor indexed tars",
                                 "Give the shards folder of a curation, or index foreign tars with build_index")
-            self.shards = [_described(tar) for tar in tars]
-        else:
-            self.shards = read_manifest(path).shards
+            indexes = self._files.records([_index_name(tar) for tar in tars], SHARD_SCHEMA)
+            self.shards = [_described(record) for record in indexes]
         if split is not None:
             self.shards = [shard for shard in self.shards if shard.path.startswith(f"{split}-")]
         self._places: dict[str, tuple[str, dict[str, list[int]]]] = {}
-        for shard in self.shards:
-            self._add(shard)
+        records = self._files.records([_index_name(shard.path) for shard in self.shards], SHARD_SCHEMA)
+        sizes = self._files.sizes([shard.path for shard in self.shards])
+        for shard, record, size in zip(self.shards, records, sizes, strict=True):
+            self._add(shard, record, size)
         self.keys = list(self._places)
 
     def __len__(self) -> int:
@@ -158,23 +163,25 @@ class ShardReader:
     def __getitem__(self, index: int) -> Sample:
         return self.sample(self.keys[index])
 
-    def sample(self, key: str) -> Sample:
-        """All files of one sample; KeyError, with the nearest key, if there is no such sample."""
+    def extensions(self, key: str) -> Collection[str]:
+        """Which files a sample has, by the index; KeyError, with the nearest key, if there is no such sample."""
+        return self._place(key)[1].keys()
+
+    def sample(self, key: str, only: Collection[str] | None = None) -> Sample:
+        """All files of one sample, or those of `only` that it has; KeyError if there is no such sample."""
         shard, members = self._place(key)
-        with (self.folder / shard).open("rb") as file:
-            files = {}
-            for extension, (offset, length) in members.items():
-                file.seek(offset)
-                files[extension] = file.read(length)
-        return Sample(key, files)
+        wanted = [extension for extension in members if only is None or extension in only]
+        found = self._files.read([Span(shard, *members[extension]) for extension in wanted])
+        return Sample(key, dict(zip(wanted, found, strict=True)))
 
     def read(self, key: str, extension: str) -> bytes:
         """One file of one sample; KeyError if it has none such."""
-        shard, members = self._place(key)
-        offset, length = members[extension]
-        with (self.folder / shard).open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        return self.read_many([key], extension)[0]
+
+    def read_many(self, keys: Sequence[str], extension: str) -> list[bytes]:
+        """One file of each of many samples, fetched together where they are far away; KeyError if one has none such."""
+        places = [self._place(key) for key in keys]
+        return self._files.read([Span(shard, *members[extension]) for shard, members in places])
 
     def samples(self) -> Iterator[Sample]:
         """All samples in the order of the shards."""
@@ -183,22 +190,20 @@ class ShardReader:
     def verify(self) -> None:
         """Reads every byte; UserError names the first shard whose digest is not the recorded one."""
         for shard in self.shards:
-            found = file_digest(self.folder / shard.path)
+            found = self._files.digest(shard.path)
             if found != shard.sha256:
-                raise _damaged(self.folder / shard.path, f"its sha256 is {found[:12]}, not {shard.sha256[:12]}")
+                raise _damaged(self._files.place(shard.path), f"its sha256 is {found[:12]}, not {shard.sha256[:12]}")
 
     def _place(self, key: str) -> tuple[str, dict[str, list[int]]]:
         if key not in self._places:
             near = nearest(key, self.keys)
-            raise KeyError(f"{key} is in no shard of {self.folder}" + (f"; did you mean {near}?" if near else ""))
+            raise KeyError(f"{key} is in no shard of {self._files.place()}" + (f"; did you mean {near}?" if near else ""))
         return self._places[key]
 
-    def _add(self, shard: ShardInfo) -> None:
-        path = self.folder / shard.path
-        record: dict[str, Any] = dict(read_json(index_path(path), SHARD_SCHEMA))
+    def _add(self, shard: ShardInfo, record: Mapping[str, Any], size: int | None) -> None:
+        path = self._files.place(shard.path)
         if record["sha256"] != shard.sha256:
             raise _damaged(path, "its index and the manifest name different digests")
-        size = path.stat().st_size if path.is_file() else None
         if size != shard.bytes:
             raise _damaged(path, "it is absent" if size is None else f"it has {size} bytes, not {shard.bytes}")
         # JSON sorts the keys; the order of the samples is that of their bytes.
@@ -269,12 +274,19 @@ def _scan(tar_path: Path) -> tuple[ShardInfo, dict[str, object]]:
     return info, record
 
 
-def _described(tar_path: Path) -> ShardInfo:
-    record: dict[str, Any] = dict(read_json(index_path(tar_path), SHARD_SCHEMA))
+def _manifest(record: Mapping[str, Any]) -> Manifest:
+    return Manifest(**{**record, "shards": [ShardInfo(**shard) for shard in record["shards"]]})
+
+
+def _described(record: Mapping[str, Any]) -> ShardInfo:
     return ShardInfo(record["shard"], len(record["samples"]), record["bytes"], record["sha256"])
 
 
-def _damaged(path: Path, why: str) -> UserError:
+def _index_name(tar_name: str) -> str:
+    return tar_name.removesuffix(".tar") + ".index.json"
+
+
+def _damaged(path: Path | str, why: str) -> UserError:
     return UserError(f"shard {path} cannot be used", why, "Run the curation again, or copy the shard again")
 
 

@@ -12,8 +12,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from omegaconf import MISSING
 
 from pipeline.records import Json
 
@@ -26,17 +30,37 @@ logger = logging.getLogger(__name__)
 Number = bool | int | float | str
 
 
+class TrackerMode(StrEnum):
+    OFFLINE = "offline"
+    ONLINE = "online"
+    DISABLED = "disabled"
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    """The schema of conf/tracker, part of every job."""
+
+    mode: TrackerMode = MISSING
+    project: str = MISSING
+    group: str | None = MISSING
+
+
 class Tracker:
-    """Writes measurements into `folder`; `mode` is offline, online or disabled."""
+    """Writes measurements into `folder`; `mode` is offline, online or disabled.
+
+    With `run_id` a run that is continued is one run in W&B too; measurements are drawn over `step` where they have one.
+    """
 
     def __init__(
-        self, folder: Path, *, mode: str, project: str, group: str | None, job_type: str, config: Mapping[str, Json]
+        self, folder: Path, *, mode: str, project: str, group: str | None, job_type: str, config: Mapping[str, Json],
+        name: str | None = None, run_id: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / METRICS_FILE).open("a", encoding="utf-8", buffering=1)  # a line at a time
         self._start_s = time.monotonic()
         self._run: Any = None
         self._warned: set[str] = set()
+        self._name, self._run_id = name, run_id
         mode = os.environ.get("WANDB_MODE") or mode
         if mode == "disabled":
             logger.info("tracker=disabled: measurements go to %s only", folder / METRICS_FILE)
@@ -76,6 +100,45 @@ class Tracker:
 
         self._copy("histogram", copy)
 
+    def log_video(self, name: str, path: Path, *, step: int) -> None:
+        """Shows a film of the run's folder."""
+        self._write({"step": step, "video": name, "path": path.name})
+
+        def copy() -> None:
+            import wandb
+
+            self._run.log({name: wandb.Video(str(path), format="mp4"), "step": step})
+
+        self._copy("video", copy)
+
+    def log_artifact(self, name: str, kind: str, path: Path, *, metadata: Mapping[str, Json]) -> None:
+        """Names a result by reference: where it lies and what is known of it; its bytes are not sent."""
+        self._write({"artifact": name, "kind": kind, "metadata": dict(metadata)})
+
+        def copy() -> None:
+            import wandb
+
+            artifact = wandb.Artifact(name, type=kind, metadata=dict(metadata))
+            artifact.add_reference(path.resolve().as_uri(), checksum=False)
+            self._run.log_artifact(artifact)
+
+        self._copy("artifact", copy)
+
+    def use_artifact(self, name: str, kind: str, reference: str, *, metadata: Mapping[str, Json]) -> None:
+        """Names what the run reads, by reference. W&B links it online only; the file has it always."""
+        self._write({"uses": name, "kind": kind, "metadata": dict(metadata)})
+
+        def copy() -> None:
+            import wandb
+
+            if self._run.offline:
+                return
+            artifact = wandb.Artifact(name, type=kind, metadata=dict(metadata))
+            artifact.add_reference(reference, checksum=False)
+            self._run.use_artifact(artifact)
+
+        self._copy("use of an artifact", copy)
+
     def finish(self) -> None:
         """Ends the run; may be called again."""
         self._copy("finish", lambda: self._run.finish())
@@ -112,8 +175,11 @@ class Tracker:
         )
         self._run = wandb.init(
             project=project, group=group, job_type=job_type, config=dict(config), dir=str(folder),
-            mode="online" if online else "offline", reinit="create_new", settings=settings,
+            mode="online" if online else "offline", reinit="create_new", settings=settings, name=self._name, id=self._run_id,
+            resume="allow" if self._run_id else None,
         )
+        if self._run_id:  # W&B's own counter must rise; after a continuation from an older checkpoint ours does not
+            self._run.define_metric("*", step_metric="step")
 
 
 def _finite(value: Any) -> Any:

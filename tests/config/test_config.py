@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from curation.config import ExecutorName, ProfileName, TrackerMode
-from pipeline.config import freeze, load, sweep_folder, thaw
+from curation.config import ExecutorName, ProfileName
+from pipeline.config import CURATE, KINDS, TRAIN, freeze, load, sweep_folder, thaw
 from pipeline.errors import UserError
 from pipeline.records import to_plain
+from pipeline.tracking import TrackerMode
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
-GROUPS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
-          for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in ("local", "__pycache__")}
-CHOICES = [f"{group}={choice}" for group, choices in GROUPS.items() for choice in choices]
+FOLDERS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+           for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name not in ("local", "__pycache__")}
+GROUPS = {group: FOLDERS[group] if group != "experiment" else CURATE.presets for group in CURATE.groups}
+CHOICES = [pytest.param(kind, f"{group}={choice}", id=f"{kind.command} {group}={choice}") for kind in KINDS
+           for group in kind.groups for choice in (kind.presets if group == "experiment" else FOLDERS[group])]
+# Eight ranks of one GPU each need DeepSpeed and a batch that can be split.
+EIGHT_CLIPS = {f"launch={name}": ["engine=zero1"] for name in ("torchrun", "deepspeed", "hostfile", "slurm")}
 PACKAGE_HEADER = "# @package _global_"
 
 
@@ -48,11 +53,11 @@ def test_default_job_is_complete():
         ProfileName.EMBEDDED, ExecutorName.RAY, TrackerMode.OFFLINE)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes_and_survives_freezing(tmp_path, choice):
-    job = load([choice])
+@pytest.mark.parametrize(("kind", "choice"), CHOICES)
+def test_every_choice_composes_and_survives_freezing(tmp_path, kind, choice):
+    job = load([choice, *EIGHT_CLIPS.get(choice, [])], kind)
     freeze(job, tmp_path / "config.yaml")
-    assert thaw(tmp_path / "config.yaml") == job
+    assert thaw(tmp_path / "config.yaml", kind) == job
 
 
 @pytest.mark.parametrize("pair", list(itertools.product(GROUPS["gates"], GROUPS["experiment"])), ids=str)
@@ -61,12 +66,29 @@ def test_gates_given_beside_a_preset_win(pair):
     assert load([f"gates={gates}", f"experiment={experiment}"]).gates.motion == load([f"gates={gates}"]).gates.motion
 
 
-@pytest.mark.parametrize("preset", GROUPS["experiment"])
-def test_preset_has_its_header_on_line_1_its_aim_on_line_2_and_its_name(preset):
+@pytest.mark.parametrize(("kind", "preset"), [(kind, preset) for kind in KINDS for preset in kind.presets])
+def test_preset_has_its_header_on_line_1_its_aim_on_line_2_and_its_name(kind, preset):
     lines = (CONF / "experiment" / f"{preset}.yaml").read_text().splitlines()
     assert lines[0] == PACKAGE_HEADER  # one line lower, Hydra ignores it without a word
     assert lines[1].startswith("# ")
-    assert load([f"experiment={preset}"]).experiment == preset
+    assert load([f"experiment={preset}"], kind).experiment == preset
+
+
+def test_every_preset_belongs_to_exactly_one_command():
+    assert sorted(CURATE.presets + TRAIN.presets) == FOLDERS["experiment"]
+    assert not set(CURATE.presets) & set(TRAIN.presets)
+    assert message("experiment=paper_rectify").startswith("experiment=paper_rectify is no choice of experiment.")
+
+
+def test_batch_that_cannot_be_split_over_the_ranks_is_refused():
+    with pytest.raises(UserError, match=r"global_batch=32 cannot be split over 3 ranks with engine\.micro_batch=2 \(6 clips"):
+        load(["experiment=paper_rectify", "launch.ranks_per_node=3"], TRAIN)
+    assert load(["experiment=paper_rectify", "launch.ranks_per_node=8"], TRAIN).accumulate == 2  # 32 = 8 ranks x 2 clips x 2
+
+
+def test_plain_engine_refuses_several_ranks():
+    with pytest.raises(UserError, match="engine=plain is one process"):
+        load(["launch.ranks_per_node=2"], TRAIN)
 
 
 def test_profile_is_recorded_in_the_job():
@@ -87,13 +109,15 @@ def test_strict_gates_are_nowhere_looser_than_the_default_and_permissive_nowhere
 
 
 def test_defaults_list_ends_with_local_then_experiment():
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     # A personal file after the presets would beat them; an optional experiment would hide a misspelt one.
-    assert defaults[-2:] == [{"optional local": "default"}, {"experiment": None}]
+    for file, personal in (("config", "default"), ("train", "train")):
+        defaults = yaml.safe_load((CONF / f"{file}.yaml").read_text())["defaults"]
+        assert defaults[-2:] == [{"optional local": personal}, {"experiment": None}]
 
 
 def test_schema_is_no_choice_and_personal_settings_are_not_in_git():
     assert set(GROUPS) == {"curation", "gates", "profile", "ray", "tracker", "experiment"}
+    assert set(FOLDERS) == {group for kind in KINDS for group in kind.groups}
     assert "conf/local/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
@@ -190,7 +214,8 @@ def test_sweeps_lie_under_out():
 
 
 def test_every_number_says_where_it_comes_from():
-    for path in sorted(CONF.glob("gates/*.yaml")) + sorted(CONF.glob("experiment/*.yaml")):
+    for path in sorted(path for group in ("gates", "experiment", "task", "model", "data", "engine", "launch", "run")
+                       for path in (CONF / group).rglob("*.yaml")):
         for line in path.read_text().splitlines():
             value = line.partition("#")[0].partition(":")[2].strip()
             if value and value[0].isdigit() and float(value.partition("x")[0]) != 0:

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from curation.sample_archive import draw_archive
-from pipeline.config import load
+from pipeline.config import CURATE, KINDS, Kind, load
+from pipeline.fetch import main_weights
 from pipeline.records import to_plain
 from pipeline.sweep import expand
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-GROUPS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if folder.is_dir() and folder.name != "local")
+COMMAND_KINDS = {"calibrate": CURATE, **{kind.command: kind for kind in KINDS}}
 SAMPLE_SIZE = "426x240"      # the smallest whose clips pass the size limit
 
 
@@ -52,13 +53,12 @@ def run(words: list[str], folder: Path, environment: dict[str, str]) -> subproce
 
 
 def overrides_of(words: list[str]) -> list[str]:
-    """The overrides of a "python -m pipeline curate ..." command, without its flags."""
-    assert words[1:4] == ["-m", "pipeline", "curate"], words
-    return [word for word in words[4:] if "=" in word]
+    """The overrides of a "python -m pipeline COMMAND ..." line, without its flags and what is no option of the job."""
+    assert words[1:3] == ["-m", "pipeline"] and words[3] in COMMAND_KINDS, words
+    return [word for word in words[4:] if "=" in word and not word.startswith(("truth=", "stock="))]
 
 
-def option_names(values: Any = None, prefix: str = "") -> Iterator[str]:
-    values = to_plain(load([])) if values is None else values
+def option_names(values: Any, prefix: str = "") -> Iterator[str]:
     for name, value in values.items():
         yield prefix + name
         if isinstance(value, dict):
@@ -74,25 +74,35 @@ def test_the_first_screen_holds_the_two_commands() -> None:
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page.name}: {command}" for page, command in COMMANDS])
 def test_every_command_is_one_that_exists(page: Path, command: str) -> None:
     words = underlying(command)
-    if words[1:3] == ["-m", "pipeline"]:
-        for overrides in expand(overrides_of(words)):
-            load(overrides)          # UserError where an option or a choice does not exist
+    if words[1:4] == ["-m", "pipeline", "weights"]:
+        assert main_weights([*words[4:], "dry_run=true"]) == 0
+    elif words[1:3] == ["-m", "pipeline"]:
+        kind = COMMAND_KINDS[words[3]]
+        found = overrides_of(words)
+        for overrides in expand(found) if kind is CURATE else [found]:
+            load(overrides, kind)    # UserError where an option or a choice does not exist
     elif words[1:3] == ["-m", "pytest"]:
         assert all((ROOT / word).exists() for word in words if word.startswith("tests"))
     elif words:                      # empty where make has nothing left to do
         assert shutil.which(words[0]), words
 
 
+def choices(kind: Kind[Any], group: str) -> set[str]:
+    return set(kind.presets) if group == "experiment" else {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page: Path) -> None:
-    known = set(option_names())
+    known = {name for kind in KINDS for name in option_names(to_plain(load([], kind)))}
     tops = "|".join(sorted(name for name in known if "." not in name))
     text = page.read_text()
     named = set(re.findall(rf"\b((?:{tops})(?:\.[a-z_]+)+)(?=[=`\s\"),]|$)", text))
-    named -= {name for name in named if name.endswith((".py", ".yaml", ".json"))}
+    named -= {name for name in named if name.endswith((".py", ".yaml", ".json", ".npz", ".env", ".ckpt", ".safetensors"))}
+    named -= set(re.findall(r"-m ([\w.]+)", text))      # modules
     assert named <= known, sorted(named - known)
-    for group, choice in re.findall(rf"\b({'|'.join(GROUPS)})=([a-z]\w*)", text):
-        load([f"{group}={choice}"])
+    groups = {group for kind in KINDS for group in kind.groups}
+    for group, choice in re.findall(rf"\b({'|'.join(groups)})=([a-z]\w*)", text):
+        assert any(choice in choices(kind, group) for kind in KINDS if group in kind.groups), f"{group}={choice}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

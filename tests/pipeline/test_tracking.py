@@ -152,3 +152,55 @@ def test_real_package_writes_offline_files_and_nothing_on_the_console(tmp_path, 
     tracker.finish()
     assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_continued_run_is_one_run_with_its_own_step_axis(tmp_path, monkeypatch):
+    class WithAxis(FakeRun):
+        axes = ()
+
+        def define_metric(self, name, step_metric):
+            self.axes = (*self.axes, (name, step_metric))
+
+    run, calls = WithAxis(), []
+    fake_wandb(monkeypatch, lambda **options: calls.append(options) or run)
+    for _ in range(2):
+        Tracker(tmp_path, mode="offline", project="p", group=None, job_type="train", config={}, name="n", run_id="abc").finish()
+    assert [(call["id"], call["resume"], call["name"]) for call in calls] == [("abc", "allow", "n")] * 2
+    assert run.axes == (("*", "step"),) * 2
+
+
+def test_results_and_inputs_are_named_by_reference_and_their_bytes_are_not_sent(tmp_path, monkeypatch):
+    class Artifact:
+        def __init__(self, name, type, metadata):
+            self.described, self.references = (name, type, metadata), []
+
+        def add_reference(self, uri, checksum):
+            assert checksum is False  # with it W&B would read the files
+            self.references.append(uri)
+
+    class Linking(FakeRun):
+        offline = False
+
+        def __init__(self):
+            super().__init__()
+            self.made, self.used = [], []
+
+        def log_artifact(self, artifact):
+            self.made.append(artifact)
+
+        def use_artifact(self, artifact):
+            self.used.append(artifact)
+
+    run = Linking()
+    fake_wandb(monkeypatch, lambda **options: run)
+    sys.modules["wandb"].Artifact = Artifact
+    tracker = make_tracker(tmp_path)
+    tracker.use_artifact("shards", "dataset", "s3://bucket/shards", metadata={"key": "k"})
+    tracker.log_artifact("weights", "model", tmp_path / "w.safetensors", metadata={"step": 3})
+    tracker.finish()
+    assert [(one.described, one.references) for one in run.used] == [(("shards", "dataset", {"key": "k"}), ["s3://bucket/shards"])]
+    assert [(one.described, one.references) for one in run.made] == [
+        (("weights", "model", {"step": 3}), [(tmp_path / "w.safetensors").resolve().as_uri()])]
+    used, made = lines(tmp_path)
+    assert (used["uses"], used["metadata"]) == ("shards", {"key": "k"})
+    assert (made["artifact"], made["metadata"]) == ("weights", {"step": 3})

@@ -49,13 +49,16 @@ class Clip:
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Frames `indices` alone, in their order, RGB uint8 [len(indices), h, w, 3]; keeps none of the others in memory.
 
-        IndexError where the film ends before an index.
+        IndexError where the film ends before an index, ValueError where a picture is damaged.
         """
         wanted = {int(index): None for index in indices}
         found: dict[int, NDArray[np.uint8]] = {}
         last = max(wanted, default=-1)
         with av.open(io.BytesIO(self.mp4), "r") as film:
+            film.streams.video[0].codec_context.thread_count = 1      # clips are decoded by several processes at once
             for index, picture in enumerate(film.decode(video=0)):
+                if picture.is_corrupt:
+                    raise ValueError(f"clip {self.key} is damaged at frame {index}")
                 if index in wanted:
                     found[index] = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
                 if index >= last:

@@ -1,0 +1,1 @@
+"""How the ranks of a training are started: one process, torchrun, DeepSpeed's launcher, a hostfile, SLURM."""

@@ -1,0 +1,1 @@
+"""Drawing the frames between key frames with trained weights: pictures in, films out."""
