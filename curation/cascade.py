@@ -15,12 +15,14 @@ from curation.clips import Propose
 from curation.config import CurateJob, CurationConfig, OverlaysMode
 from curation.encode import Encode, EncodedClip, EncodeJob, FailedClip
 from curation.executor import Executor, Timing, add_up
-from curation.funnel import NOT_MEASURED, film_seconds, summarise, write_clips, write_sources
-from curation.gates import duplicates
+from curation.funnel import film_seconds, summarise, write_clips, write_sources
+from curation.gates import duplicates, semantic
 from curation.gates.credits import MeasureCredits
-from curation.gates.text_area import MeasureTextArea
 from curation.label.describe import Describe
+from curation.label.draw import SketchJob
+from curation.label.embed import load_vectors
 from curation.ledger import Clip, Source, SourceRecord, Status, Verdict
+from curation.model_stages import ModelStages, versions_of
 from curation.overlays import FindOverlays, apply_overlays
 from curation.progress import Progress
 from curation.repeats import find_repeats
@@ -48,20 +50,22 @@ def curate(job: CurateJob) -> dict[str, Any]:
     out = Path(job.out)
     store = Store(Path(job.store) if job.store else out / "artifacts")
     with _alone(out):
+        models = ModelStages.find(job.models, str(store.root))
         archive = job.archive or _draw_sample(job.curation)
         entries = walk(archive, job.curation.sources)
         store.sweep()
         spool = store.root / "spool"
         with Executor(job.curation.executor, job.curation.workers, job.ray) as executor, Progress(len(entries)) as progress:
-            run = _Run(job, store, executor, progress)
+            run = _Run(job, store, executor, progress, models)
             records, sources = run.identify(entries, spool)
             surveyed, clips = run.survey(sources)
             records = sorted([*records, *surveyed], key=lambda record: record.name)
+            clips = run.look_closely(records, clips)
             clips, splits = run.decide(records, clips)
             clips, encoded = run.encode(records, clips, splits)
             shards = run.shard(clips, encoded)
-        summary = summarise(records, clips, add_up(run.timings), time.monotonic() - started)
-        _write_outputs(job, store, records, clips, shards, summary)
+        summary = summarise(records, clips, add_up(run.timings), time.monotonic() - started, not_measured=job.models.not_measured)
+        _write_outputs(job, store, records, clips, shards, summary, models)
         shutil.rmtree(spool, ignore_errors=True)
     return summary
 
@@ -69,8 +73,8 @@ def curate(job: CurateJob) -> dict[str, Any]:
 class _Run:
     """One curation's steps and what they share."""
 
-    def __init__(self, job: CurateJob, store: Store, executor: Executor, progress: Progress) -> None:
-        self.job, self.store, self.executor, self.progress = job, store, executor, progress
+    def __init__(self, job: CurateJob, store: Store, executor: Executor, progress: Progress, models: ModelStages) -> None:
+        self.job, self.store, self.executor, self.progress, self.models = job, store, executor, progress, models
         self.timings: list[Timing] = []
 
     def identify(self, entries: Sequence[Any], spool: Path) -> tuple[list[SourceRecord], list[Source]]:
@@ -93,10 +97,26 @@ class _Run:
         config, root = self.job.curation, str(self.store.root)
         stages = [Survey(config.survey, config.sources, root),
                   Propose(config.shots, config.clips, self.job.gates, config.split, root, measure_all=config.measure_all),
-                  FindOverlays(root), MeasureTextArea(root, measure_all=config.measure_all), MeasureCredits(root), Describe(root)]
+                  FindOverlays(root), self.models.text(measure_all=config.measure_all), MeasureCredits(root), Describe(root)]
         rows = list(self._run("survey", stages, sources))
         return apply_overlays([row for row in rows if isinstance(row, SourceRecord)],
                               [row for row in rows if isinstance(row, Clip)], config.encode.overlays)
+
+    def look_closely(self, records: list[SourceRecord], clips: list[Clip]) -> list[Clip]:
+        """Scores and captions of models, of clips that no cheap gate drops; nothing where no such model is configured.
+
+        After overlays were cut away, because a clip without its subtitles may pass where it did not before.
+        """
+        config, gates = self.job.curation, self.job.gates
+        accesses = {record.name: record.access for record in records if record.access is not None}
+        stages = self.models.of_clips(accesses, config.sources, gates, measure_all=config.measure_all)
+        if not stages:
+            return clips
+        if not config.measure_all:
+            clips = [replace(clip, verdict=judge(clip, gates)) for clip in clips]
+        left = [clip for clip in clips if not clip.is_dropped]
+        measured = {clip.key: clip for clip in self._run("models", stages, left)}
+        return [measured.get(clip.key, clip) for clip in clips]
 
     def decide(self, records: list[SourceRecord], clips: list[Clip]) -> tuple[list[Clip], dict[str, str]]:
         """Verdicts of all gates, what repeats, and the split of what is kept: pure functions of the rows."""
@@ -107,6 +127,10 @@ class _Run:
         seconds = {record.name: film_seconds(record) for record in records}
         repeats = find_repeats(clips, seconds, gates.duplicates.max_distance, matches)
         clips = [replace(clip.with_score(duplicates.GATE, groups[clip.key]), repeat=repeats[clip.key]) for clip in clips]
+        vectors = {clip.key: load_vectors(self.store, clip) for clip in clips if clip.embed_key and not clip.is_dropped}
+        alike = semantic.find_semantic(clips, vectors, gates.duplicates)
+        clips = [clip.with_score(semantic.SCORE, alike[clip.key]) if clip.key in alike else clip for clip in clips]
+        groups = semantic.join_groups(groups, alike)
         clips = [replace(clip, verdict=judge(clip, gates) or Verdict.drop("cascade", "a gate did not measure it"))
                  for clip in clips]
         kept = [clip for clip in clips if clip.verdict and clip.verdict.keep]
@@ -134,14 +158,19 @@ class _Run:
         return [outcome(clip) for clip in clips], encoded
 
     def shard(self, clips: list[Clip], encoded: dict[str, EncodedClip]) -> list[ShardInfo]:
-        """Writes the shards of both splits in key order."""
+        """Writes the shards of both splits in key order, with the sketches of models where they are asked for."""
+        kept = [clip for clip in clips if clip.key in encoded and clip.split]
+        stages = self.models.of_encoded()
+        jobs = [SketchJob(clip.key, encoded[clip.key].artifact_key) for clip in kept]
+        sketches = {row.key: row for row in self._run("sketch", stages, jobs)} if stages else {}
         self.progress.stage("shards")
         config, out = self.job.curation.shards, Path(self.job.out)
         shards: list[ShardInfo] = []
-        unknown = NOT_MEASURED[self.job.profile]
+        unknown = self.job.models.not_measured
         for split in ("train", "eval"):
             chosen = sorted((clip for clip in clips if clip.key in encoded and clip.split == split), key=lambda clip: clip.key)
-            samples = (build_sample(clip, encoded[clip.key], self.store, not_measured=unknown) for clip in chosen)
+            samples = (build_sample(clip, encoded[clip.key], self.store, not_measured=unknown, sketch=sketches.get(clip.key))
+                       for clip in chosen)
             shards += write_shards(samples, out, split, max_bytes=int(config.max_mb * 1e6), max_samples=config.max_samples)
         return shards
 
@@ -166,24 +195,25 @@ def _encode_job(record: SourceRecord, clips: list[Clip], store: Store) -> Encode
 
 
 def _write_outputs(job: CurateJob, store: Store, records: list[SourceRecord], clips: list[Clip], shards: list[ShardInfo],
-                   summary: dict[str, Any]) -> None:
+                   summary: dict[str, Any], models: ModelStages) -> None:
     """Everything beside the shards; manifest.json last, since a folder without it is no finished curation."""
     out = Path(job.out)
     write_sources(out / "sources.parquet", records)
-    write_clips(out / "clips.parquet", clips, profile=job.profile)
+    write_clips(out / "clips.parquet", clips, not_measured=job.models.not_measured)
     write_json(out / "summary.json", summary, indent=1)
-    versions = {stage.name: stage.version for stage in 
-                (Identify, Survey, Propose, FindOverlays, MeasureTextArea, MeasureCredits, Describe, Encode)}
+    text = models.text(measure_all=False)
+    versions = {stage.name: stage.version for stage in (Identify, Survey, Propose, FindOverlays)} | {text.name: text.version} | {
+        stage.name: stage.version for stage in (MeasureCredits, Describe, Encode)}
+    versions |= versions_of([*models.of_clips({}, job.curation.sources, job.gates, measure_all=True), *models.of_encoded()])
     counts = {"sources": len(records), "clips": len(clips), "train": sum(clip.split == "train" for clip in clips),
               "eval": sum(clip.split == "eval" for clip in clips)}
-    models = {"caption": "measured-facts/1", "text_area": "RapidOCR (PP-OCR, in its wheel)", "flow": "OpenCV DIS",
-              "cuts": "PySceneDetect signals", **dict.fromkeys(NOT_MEASURED[job.profile], "not measured")}
+    described = models.described()
     write_report(out / "report.html", records, clips, summary, job.gates, store, title=job.archive or "sample archive",
-                 profile=job.profile, models=models, versions=versions)
-    key = content_key(versions=versions, sources=sorted(record.sha256 for record in records if record.sha256),
+                 profile=job.profile, not_measured=job.models.not_measured, models=described, versions=versions)
+    key = content_key(versions=versions, models=described, sources=sorted(record.sha256 for record in records if record.sha256),
                       gates=asdict(job.gates), curation=_deciding(job.curation))
     _track(job, summary, clips)
-    write_manifest(out, Manifest(key=key, shards=shards, counts=counts, models=models, versions=versions))
+    write_manifest(out, Manifest(key=key, shards=shards, counts=counts, models=described, versions=versions))
 
 
 def _deciding(config: CurationConfig) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from curation.config import GatesConfig
 from curation.funnel import is_kept
-from curation.gates import credits, duplicates, duration, motion, quality, text_area
+from curation.gates import aesthetic, alignment, credits, duplicates, duration, motion, quality, text_area
 from curation.ledger import Clip, SourceRecord
 
 HISTOGRAM_W, HISTOGRAM_H = 320, 96
@@ -86,6 +86,9 @@ SCORES = (
     ScoreSpec(text_area.GATE, "share", "Picture covered by text", "text", "max", False, _percent),
     ScoreSpec(credits.GATE, "confidence", "Confidence that it is credits or a title card", "credits", "max", False,
               _percent),
+    ScoreSpec(aesthetic.GATE, "mean", "LAION aesthetic score", "aesthetic", "min_mean", True, _decimals),
+    ScoreSpec(alignment.GATE, "mean", "Caption and pictures, cosine of CLIP", "alignment", "min_mean", True, _decimals),
+    ScoreSpec(alignment.GATE, "lowest", "Caption and the picture it fits worst", "lowest", "min_lowest", True, _decimals),
     ScoreSpec(duplicates.GATE, "distance", "Bits between near-duplicates, of 64", "bits apart", "max_distance", False,
               _decimals),
 )

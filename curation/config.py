@@ -8,11 +8,13 @@ from enum import StrEnum
 
 from omegaconf import MISSING
 
+from curation.models.config import ModelsConfig
 from pipeline.tracking import TrackerConfig
 
 
 class ProfileName(StrEnum):
     EMBEDDED = "embedded"
+    PAPER = "paper"
 
 
 class ExecutorName(StrEnum):
@@ -239,9 +241,28 @@ class CreditsLimits:
 
 
 @dataclass(kw_only=True, slots=True)
+class AestheticLimits:
+    enabled: bool = MISSING
+    min_mean: float = MISSING              # LAION's score, about 1 to 10, mean over the frames
+
+
+@dataclass(kw_only=True, slots=True)
+class AlignmentLimits:
+    enabled: bool = MISSING
+    min_mean: float = MISSING              # cosine of caption and picture, mean over the frames
+    min_lowest: float = MISSING            # of the frame that fits worst
+
+    def __post_init__(self) -> None:
+        for name in ("min_mean", "min_lowest"):
+            if not -1.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"gates.alignment.{name}={getattr(self, name)} must be a cosine, between -1 and 1")
+
+
+@dataclass(kw_only=True, slots=True)
 class DuplicatesLimits:
     enabled: bool = MISSING
     max_distance: int = MISSING            # differing bits of 64, mean over the aligned frames
+    min_cosine: float = MISSING            # of CLIP's embeddings, from which two clips show the same; above 1: never
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_distance <= 64:
@@ -257,6 +278,8 @@ class GatesConfig:
     motion: MotionLimits = field(default_factory=MotionLimits)
     text_area: TextAreaLimits = field(default_factory=TextAreaLimits)
     credits: CreditsLimits = field(default_factory=CreditsLimits)
+    aesthetic: AestheticLimits = field(default_factory=AestheticLimits)
+    alignment: AlignmentLimits = field(default_factory=AlignmentLimits)
     duplicates: DuplicatesLimits = field(default_factory=DuplicatesLimits)
 
 
@@ -281,5 +304,12 @@ class CurateJob:
     experiment: str | None = None
     curation: CurationConfig = field(default_factory=CurationConfig)
     gates: GatesConfig = field(default_factory=GatesConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+    def __post_init__(self) -> None:
+        for name in self.models.not_measured:
+            if getattr(self.gates, name).enabled:
+                raise ValueError(f"gates.{name}.enabled=true, but models.{name}.name=none measures nothing; use profile=paper, "
+                                 f"or gates.{name}.enabled=false")

@@ -110,12 +110,12 @@ class Encode:
         done = 0
         try:
             with reader:
-                frames = _FrameFinder(reader, by_index=job.by_index or not reader.seeks_exactly)
+                frames = FrameFinder(reader, by_index=job.by_index or not reader.seeks_exactly)
                 for clip, pts, key in missing:
                     try:
                         self._publish(job, clip, pts, key, frames, store)
                         yield _encoded(clip, store, key)
-                    except (av.FFmpegError, OSError, ValueError, _OtherFrames) as error:
+                    except (av.FFmpegError, OSError, ValueError, OtherFrames) as error:
                         if disk_is_full(error):
                             raise
                         yield FailedClip(clip.key, str(error))
@@ -124,12 +124,12 @@ class Encode:
             yield from (FailedClip(clip.key, error.reason) for clip, _, _ in missing[done:])
 
     def _publish(
-        self, job: EncodeJob, clip: Clip, pts: tuple[int, ...], key: str, frames: _FrameFinder, store: Store
+        self, job: EncodeJob, clip: Clip, pts: tuple[int, ...], key: str, frames: FrameFinder, store: Store
     ) -> None:
         try:
             with store.publish(CLIP_KIND, key) as folder:
                 encode_clip(folder, frames.find(clip, pts), pts, clip, job, self.config)
-        except _OtherFrames:
+        except OtherFrames:
             if frames.by_index:
                 raise
             frames.by_index = True           # seeking misleads in this film: for the later clips too
@@ -176,11 +176,11 @@ def encode_clip(
                                      "height": framing.height})
 
 
-class _OtherFrames(Exception):
+class OtherFrames(Exception):
     """Decoding again gave other frames than the survey saw."""
 
 
-class _FrameFinder:
+class FrameFinder:
     """The pictures of clips in order of time; goes on decoding where the next clip is near."""
 
     def __init__(self, reader: FilmReader, *, by_index: bool) -> None:
@@ -191,7 +191,7 @@ class _FrameFinder:
         self._last_index = self._last_pts = 0    # of the frame decoded last
 
     def find(self, clip: Clip, pts: Sequence[int]) -> Iterator[av.VideoFrame]:
-        """Yields exactly the pictures shown at `pts`; _OtherFrames as soon as one differs."""
+        """Yields exactly the pictures shown at `pts`; OtherFrames as soon as one differs."""
         running = self._from(clip)
         num_found = 0
         for frame in running:
@@ -215,9 +215,9 @@ class _FrameFinder:
         self._runs_by_index = self.by_index
         return self._running
 
-    def _other(self, num_found: int, wanted: int) -> _OtherFrames:
+    def _other(self, num_found: int, wanted: int) -> OtherFrames:
         self._running = None
-        return _OtherFrames(f"decoding again gave other frames: {num_found} of {wanted} found at their times")
+        return OtherFrames(f"decoding again gave other frames: {num_found} of {wanted} found at their times")
 
 
 def _framed(framing: Framing, first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:

@@ -1,7 +1,7 @@
 """Runs a chain of stages: in a plain loop, or as streaming Ray Data actor pools. Both give the same rows.
 
-Neighbouring stages without a GPU share one pool of actors: a worker takes one row through all of them, so that no core
-waits for another stage. A stage with a GPU has a pool of its own and batches that span sources.
+Neighbouring light stages share one pool of actors: a worker takes one row through all of them, so that no core waits for
+another stage. A stage with a GPU, or with a model that fills the memory, has a pool of its own and batches that span sources.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from curation.config import ExecutorName, RayConfig
-from curation.stage import Stage
+from curation.stage import Resources, Stage
 from pipeline.errors import UserError, disk_is_full
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LIGHT_GB = 1.0              # stages of no more memory share workers; a model of more has workers of its own
+MODEL_MEMORY_SHARE = 0.5    # of the memory, for the workers of one model where there is no GPU
 HEADROOM_CPUS = 0.05        # left to Ray's own tasks, which wait for ever when actors take everything
 
 
@@ -87,8 +89,9 @@ class Executor:
 
 def _run_inline(stages: Sequence[Stage], rows: Sequence[Any]) -> Generator[Any]:
     worker = _Worker(list(stages))
-    for row in rows:
-        yield from worker.run([row])
+    size = stages[0].batch_size
+    for start in range(0, len(rows), size):
+        yield from worker.run(list(rows[start : start + size]))
 
 
 def _run_threads(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Generator[Any]:
@@ -147,14 +150,15 @@ def _robust(stage: Stage, batch: list[Any]) -> list[list[Any]]:
 def _run_ray(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Generator[Any]:
     import ray
 
+    total = ray.cluster_resources()
+    num_gpus, cpus = total.get("GPU", 0.0), total.get("CPU", 1.0)
     groups = _fuse(stages)
-    pools = [1 if group[0].resources.gpus else min(workers, len(rows)) for group in groups]
-    cpus = ray.cluster_resources().get("CPU", 1.0)
+    pools = [pool_size(group[0].resources, len(rows), workers, num_gpus, total.get("memory", 0.0) / 2**30) for group in groups]
     share = max(0.01, (cpus - HEADROOM_CPUS) / sum(pools))
     dataset: ray.data.Dataset = ray.data.from_items([{"row": pickle.dumps(row)} for row in rows], override_num_blocks=len(rows))
     for group, size in zip(groups, pools, strict=True):
         needs = {"num_cpus": min(share, max(0.01, *(stage.resources.cpus for stage in group)))}
-        if group[0].resources.gpus:
+        if group[0].resources.gpus and num_gpus:
             needs["num_gpus"] = group[0].resources.gpus
         dataset = dataset.map_batches(_Worker, fn_constructor_args=(group,), concurrency=size, batch_format="pyarrow",
                                       batch_size=group[0].batch_size, **needs)
@@ -164,14 +168,27 @@ def _run_ray(stages: Sequence[Stage], rows: Sequence[Any], workers: int) -> Gene
             yield pickle.loads(value)  # noqa: S301 - written by our own workers
 
 
+def pool_size(needs: Resources, num_rows: int, workers: int, num_gpus: float, memory_gb: float) -> int:
+    """How many workers a stage gets: as many as the GPUs hold, or without GPU the memory, and never more than rows."""
+    if needs.gpus and num_gpus:
+        return max(1, min(int(num_gpus / needs.gpus + 1e-6), num_rows))
+    if needs.memory_gb > LIGHT_GB:
+        return max(1, min(workers, num_rows, int(MODEL_MEMORY_SHARE * memory_gb / needs.memory_gb)))
+    return min(workers, num_rows)
+
+
 def _fuse(stages: Sequence[Stage]) -> list[list[Stage]]:
     groups: list[list[Stage]] = []
     for stage in stages:
-        if groups and not stage.resources.gpus and not groups[-1][0].resources.gpus:
+        if groups and _is_light(stage) and _is_light(groups[-1][0]):
             groups[-1].append(stage)
         else:
             groups.append([stage])
     return groups
+
+
+def _is_light(stage: Stage) -> bool:
+    return not stage.resources.gpus and stage.resources.memory_gb <= LIGHT_GB
 
 
 def _pack(rows: list[Any]) -> pa.Table:

@@ -17,16 +17,17 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.config import ProfileName
+from curation.gates.text_detector import OVERLAY, TextOverlay
 from curation.ledger import Clip, SourceRecord, Status, flat_scores
-from curation.verdicts import CASCADE, NAMES
+from curation.verdicts import CASCADE, NAMES, SECOND_LOOKS
 from pipeline.records import Json, atomic_path
 
 SUMMARY_SCHEMA = 1
-NOT_MEASURED: dict[ProfileName, tuple[str, ...]] = {
-    ProfileName.EMBEDDED: ("aesthetic", "alignment"),  # models of these lie in no wheel
-}
+NOT_MEASURED = ("aesthetic", "alignment")              # by profile=embedded: models of these lie in no wheel
 GATE_SCORES: dict[str, type] = {gate.GATE: get_type_hints(gate.decide)["score"] for gate in CASCADE}
+
+OTHER_SCORES: dict[str, type] = {OVERLAY: TextOverlay,
+    **{name: get_type_hints(decide)["score"] for name, decide in SECOND_LOOKS.values()}}
 
 _SOURCE_COLUMNS: dict[str, pa.DataType] = {
     "path": pa.string(), "sha256": pa.string(), "bytes": pa.int64(), "title": pa.string(), "status": pa.string(),
@@ -53,8 +54,8 @@ _DECISION_COLUMNS: dict[str, pa.DataType] = {
 
 
 def summarise(records: Sequence[SourceRecord], clips: Sequence[Clip], timings: Mapping[str, Mapping[str, float]],
-              wall_s: float) -> dict[str, Json]:
-    """The content of summary.json; every clip must have its verdict.
+              wall_s: float, *, not_measured: Sequence[str] = NOT_MEASURED) -> dict[str, Json]:
+    """The content of summary.json; every clip must have its verdict. Gates `not_measured` have no count.
 
     timings: per stage rows, wall_s and cpu_s over all workers (executor.add_up); wall_s: of the whole run, seconds.
     `frames` are all frames of the usable sources; `frames_decoded` those surveyed in this run, because a survey that
@@ -70,7 +71,7 @@ def summarise(records: Sequence[SourceRecord], clips: Sequence[Clip], timings: M
                     "duplicates": statuses[Status.DUPLICATE], "damaged": sum(is_damaged(record) for record in usable)},
         "shots": sum(record.num_shots for record in usable),
         "clips": len(clips),
-        "dropped": dict(_dropped(clips)),
+        "dropped": {gate: count for gate, count in _dropped(clips) if count or gate not in not_measured},
         "kept": {split: sum(clip.split == split for clip in kept) for split in ("train", "eval")},
         "kept_seconds": round(sum(clip.end_s - clip.start_s for clip in kept), 3),
         "frames": sum(record.num_frames for record in usable),
@@ -105,17 +106,16 @@ def write_sources(path: Path, records: Sequence[SourceRecord]) -> None:
     _write_table(path, rows, _SOURCE_COLUMNS)
 
 
-def write_clips(path: Path, clips: Sequence[Clip], *, profile: ProfileName = ProfileName.EMBEDDED) -> None:
+def write_clips(path: Path, clips: Sequence[Clip], *, not_measured: Sequence[str] = NOT_MEASURED) -> None:
     """Writes clips.parquet: one row per clip in the order of sources and frames; the same rows give the same bytes."""
-    not_measured = ",".join(NOT_MEASURED[profile])
-    rows = [_clip_row(clip, not_measured) for clip in sorted(clips, key=lambda clip: (clip.source, clip.start_frame))]
+    rows = [_clip_row(clip, ",".join(not_measured)) for clip in sorted(clips, key=lambda clip: (clip.source, clip.start_frame))]
     _write_table(path, rows, {**_CLIP_COLUMNS, **score_columns(), **_DECISION_COLUMNS})
 
 
 def score_columns() -> dict[str, pa.DataType]:
-    """Column and type of every score of every gate, "<gate>_<field>", in cascade order."""
+    """Column and type of every score of every gate, "<gate>_<field>", in cascade order, then of second models."""
     columns: dict[str, pa.DataType] = {}
-    for gate, score in GATE_SCORES.items():
+    for gate, score in {**GATE_SCORES, **OTHER_SCORES}.items():
         hints = get_type_hints(score)
         columns.update({f"{gate}_{spec.name}": _column_type(hints[spec.name]) for spec in fields(score)})
     return columns

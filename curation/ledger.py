@@ -123,6 +123,16 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameCaption:
+    """What a captioning model said about one frame of a clip."""
+
+    text: str
+    model: str                         # name and digest of its weights
+    frame_index: int                   # within the clip
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     """A span of one shot that could be trained on, with everything measured about it."""
 
@@ -150,6 +160,14 @@ class Clip:
     text_boxes: tuple[tuple[Box, ...] | None, ...] = ()          # lines of text in first, middle, last look; None: not needed
     repeat: Repeat | None = None
     overlays: Overlays | None = None                             # of the source
+    frame_captions: tuple[FrameCaption, ...] = ()                # of a captioning model; `caption` is made of them
+    frames_key: str = ""                                         # artifact: first, middle and last picture
+    embed_key: str = ""                                          # artifact: CLIP's vectors of some of these
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a gate has dropped it already; nothing expensive is measured then."""
+        return self.verdict is not None and not self.verdict.keep
 
     @property
     def num_frames(self) -> int:

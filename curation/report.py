@@ -69,7 +69,8 @@ class Remark:
 
 def write_report(path: Path, records: Sequence[SourceRecord], clips: Sequence[Clip], summary: Mapping[str, Any],
                  limits: GatesConfig, store: Store, *, title: str, profile: ProfileName = ProfileName.EMBEDDED,
-                 models: Mapping[str, object] | None = None, versions: Mapping[str, object] | None = None) -> None:
+                 not_measured: Sequence[str] = NOT_MEASURED, models: Mapping[str, object] | None = None,
+                 versions: Mapping[str, object] | None = None) -> None:
     """Writes the page. `summary`: of funnel.summarise; `models` and `versions`: as in the manifest."""
     ordered = sorted(clips, key=lambda clip: (clip.source, clip.start_frame))
     remarks = _remarks(records)
@@ -82,7 +83,7 @@ def write_report(path: Path, records: Sequence[SourceRecord], clips: Sequence[Cl
         cadences=charts.tallies(ordered, lambda clip: clip.cadence or None, CADENCES),
         lettering=charts.tallies(ordered, _lettering, tuple(CreditsKind)), repeats=charts.tallies(ordered, _repeat, REPEATS),
         kept=examples.kept_examples(ordered, limits, store), timelines=timelines, num_films=num_films,
-        remarks=remarks[:MAX_REMARKS], num_remarks=len(remarks), not_measured=NOT_MEASURED[profile],
+        remarks=remarks[:MAX_REMARKS], num_remarks=len(remarks), not_measured=not_measured,
         profile=profile.value, models=models or _models(ordered), versions=versions or {},
         histogram_w=charts.HISTOGRAM_W, histogram_h=charts.HISTOGRAM_H, timeline_w=charts.TIMELINE_W))
 

@@ -23,7 +23,7 @@ class Stage(Protocol):
 
     name: str
     version: int
-    takes: type
+    takes: type[Any]
     batch_size: int
     resources: Resources
 

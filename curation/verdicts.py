@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from curation.config import GatesConfig
-from curation.gates import credits, duplicates, duration, motion, quality, text_area
+from curation.gates import aesthetic, alignment, credits, duplicates, duration, motion, quality, semantic, text_area
 from curation.ledger import Clip, Verdict
 
-CASCADE = (duration, quality, motion, text_area, credits, duplicates)
+CASCADE = (duration, quality, motion, text_area, credits, aesthetic, alignment, duplicates)
 NAMES = tuple(gate.GATE for gate in CASCADE)
+# Measurements by a second model, decided with the limits of its gate; a clip that has one must pass it, too.
+SECOND_LOOKS: dict[str, tuple[str, Callable[[Any, Any], Verdict]]] = {
+    motion.GATE: ("motion_raft", motion.decide_again), duplicates.GATE: (semantic.SCORE, semantic.decide)}
 
 
 def judge(clip: Clip, limits: GatesConfig) -> Verdict | None:
@@ -27,6 +33,9 @@ def judge(clip: Clip, limits: GatesConfig) -> Verdict | None:
             is_complete = False
             continue
         verdict: Verdict = gate.decide(score, limit)
+        if verdict.keep and gate.GATE in SECOND_LOOKS:
+            name, decide = SECOND_LOOKS[gate.GATE]
+            verdict = decide(clip.scores[name], limit) if name in clip.scores else verdict
         if not verdict.keep:
             return verdict
     return Verdict.kept("all") if is_complete else None

@@ -138,7 +138,7 @@ def read_looks(jpegs: Sequence[bytes], read: Callable[[NDArray[np.uint8]], list[
         num_read += 1
         boxes, (height, width) = read(pictures[index]), pictures[index].shape[:2]
         shares.append(covered_share(boxes, height=height, width=width))
-        found[index] = tuple(_outline(box, height, width) for box in boxes)
+        found[index] = tuple(outline(box.quad, height, width) for box in boxes)
     lines = int(median(len(lines) for lines in found.values()))
     score = TextArea(share=float(median(shares)), frames=len(jpegs), skipped=len(jpegs) - num_read, lines=lines)
     return score, tuple(found.get(index) for index in range(len(jpegs)))
@@ -167,9 +167,9 @@ def share_within(score: TextArea, boxes: LookBoxes, part: Box) -> TextArea:
     return replace(score, share=float(median(shares)), lines=int(median(lines)))
 
 
-def _outline(box: TextBox, height: int, width: int) -> Box:
-    """Smallest upright rectangle around a line of text, in shares of the picture."""
-    (left, top), (right, bottom) = box.quad.min(axis=0), box.quad.max(axis=0)
+def outline(quad: NDArray[np.float32], height: int, width: int) -> Box:
+    """Smallest upright rectangle around a line of text, [4, 2] in pixels, in shares of the picture."""
+    (left, top), (right, bottom) = quad.min(axis=0), quad.max(axis=0)
     return tuple(round(float(np.clip(value, 0.0, 1.0)), 4)  # type: ignore[return-value]
                  for value in (left / width, top / height, right / width, bottom / height))
 

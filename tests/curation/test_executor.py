@@ -12,8 +12,8 @@ import pytest
 from toy_stages import Fussy, KilledOnce, Number, OnFullDisk, Plain, Remark, Split
 
 from curation.config import ExecutorName, RayConfig
-from curation.executor import Executor, Timing, add_up
-from curation.stage import Stage
+from curation.executor import Executor, Timing, add_up, pool_size
+from curation.stage import Resources, Stage
 from pipeline.errors import UserError
 
 RAY = RayConfig(address="local", object_store_mb=80, temp_dir=None)
@@ -96,3 +96,16 @@ def test_killed_worker_is_replaced_and_its_row_is_done_again(ray_executor: Execu
     results = without_timings(list(ray_executor.run([KilledOnce(str(tmp_path / "killed"))], rows)))
     assert (tmp_path / "killed").exists()
     assert results == [Number(value, ("killed",)) for value in range(6)]
+
+
+@pytest.mark.parametrize(("needs", "num_gpus", "memory_gb", "expected"), [
+    (Resources(memory_gb=0.5), 0, 8, 4),                         # a light stage: every worker
+    (Resources(memory_gb=0.5), 8, 8, 4),
+    (Resources(gpus=0.25, memory_gb=16), 2, 8, 8),               # a quarter of a GPU each, on two GPUs
+    (Resources(gpus=0.25, memory_gb=16), 0, 64, 2),              # no GPU: two fit into half of the memory
+    (Resources(gpus=0.25, memory_gb=16), 0, 8, 1),               # one is tried in any case
+])
+def test_workers_of_a_model_are_as_many_as_gpus_or_memory_hold(needs: Resources, num_gpus: float, memory_gb: float, expected: int
+                                                              ) -> None:
+    assert pool_size(needs, 100, 4, num_gpus, memory_gb) == expected
+    assert pool_size(needs, 1, 4, num_gpus, memory_gb) == 1

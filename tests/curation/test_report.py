@@ -13,6 +13,8 @@ from curation.charts import MAX_TIMELINE_SPANS, SCORES, Fate, histogram, timelin
 from curation.config import GatesConfig
 from curation.examples import nearest_to_limits, spread
 from curation.funnel import summarise
+from curation.gates.aesthetic import Aesthetic
+from curation.gates.alignment import Alignment
 from curation.gates.duration import Duration
 from curation.gates.motion import Motion
 from curation.ledger import Clip, SourceRecord, Status
@@ -198,7 +200,8 @@ def test_timelines_of_long_films_have_bounded_detail() -> None:
 
 
 def test_scores_of_the_report_are_real_fields_and_options() -> None:
-    clip = make_clip()
+    clip = make_clip().with_score("aesthetic", Aesthetic(5.0, 4.0, 6.0))
+    clip = clip.with_score("alignment", Alignment(0.3, 0.3, 0.3, 0.3, 0.3))
     for spec in SCORES:
         assert hasattr(clip.scores[spec.gate], spec.field)
         assert hasattr(getattr(LIMITS, spec.gate), spec.option)

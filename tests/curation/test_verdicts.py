@@ -9,14 +9,18 @@ from drawn_films import defaults
 from ledger_rows import make_clip
 
 from curation.config import GatesConfig
+from curation.gates.aesthetic import Aesthetic
+from curation.gates.alignment import Alignment
 from curation.gates.credits import Credits, CreditsKind
 from curation.gates.duplicates import Duplicates
 from curation.gates.duration import Duration
 from curation.gates.motion import Motion, MotionKind
 from curation.gates.quality import Quality
+from curation.gates.semantic import Semantic
 from curation.gates.text_area import TextArea
 from curation.ledger import Clip, Score, Verdict
 from curation.verdicts import CASCADE, NAMES, judge
+from pipeline.config import load
 
 BAD: dict[str, Score] = {
     "duration": Duration(8, 0.3, 2, 0),
@@ -24,6 +28,8 @@ BAD: dict[str, Score] = {
     "motion": Motion(MotionKind.STATIC, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     "text_area": TextArea(0.4, 2, 0),
     "credits": Credits(CreditsKind.ROLL, 1.0, 1.0, 1.0),
+    "aesthetic": Aesthetic(2.0, 1.0, 3.0),
+    "alignment": Alignment(0.0, 0.0, 0.0, 0.0, 0.0),
     "duplicates": Duplicates("other", 1.0, "other"),
 }
 
@@ -31,17 +37,19 @@ BAD: dict[str, Score] = {
 def clip_with(*bad: str, without: tuple[str, ...] = ()) -> Clip:
     """A clip without a verdict whose scores in the gates `bad` are far over the limits."""
     clip = make_clip(verdict=None)
-    good: dict[str, Score] = {**clip.scores, "credits": Credits(CreditsKind.NONE, 0.0, 0.0, 0.0)}
+    good: dict[str, Score] = {**clip.scores, "credits": Credits(CreditsKind.NONE, 0.0, 0.0, 0.0),
+                              "aesthetic": Aesthetic(6.0, 5.5, 6.5), "alignment": Alignment(0.3, 0.3, 0.3, 0.3, 0.3)}
     return replace(clip, scores={gate: BAD[gate] if gate in bad else good[gate] for gate in NAMES if gate not in without})
 
 
 def limits(*disabled: str) -> GatesConfig:
-    gates = defaults().gates
+    """Those of profile=paper, which measures every gate."""
+    gates = load(["profile=paper"]).gates
     return replace(gates, **{name: replace(getattr(gates, name), enabled=False) for name in disabled})
 
 
 def test_cascade_goes_from_cheap_to_expensive_and_has_limits_for_every_gate() -> None:
-    assert NAMES == ("duration", "quality", "motion", "text_area", "credits", "duplicates")
+    assert NAMES == ("duration", "quality", "motion", "text_area", "credits", "aesthetic", "alignment", "duplicates")
     assert all(hasattr(defaults().gates, name) for name in NAMES)
     assert set(BAD) == set(NAMES) and len(CASCADE) == len(NAMES)
 
@@ -84,3 +92,16 @@ def test_failed_measurement_stands_and_a_provisional_keep_does_not() -> None:
     assert judge(replace(clip_with(), verdict=failed), limits()) == failed
     verdict = judge(replace(clip_with("duplicates"), verdict=Verdict.kept("all")), limits())
     assert verdict is not None and verdict.gate == "duplicates"
+
+
+def test_second_look_must_be_passed_too_and_only_where_there_is_one() -> None:
+    """RAFT's score stands beside the survey's, CLIP's beside the perceptual hashes'; each is decided by its gate's limits."""
+    still = clip_with().with_score("motion_raft", BAD["motion"])
+    verdict = judge(still, limits())
+    assert verdict is not None and verdict.reason == "motion: nothing moves, says the second flow"
+    assert judge(still, limits("motion")) == Verdict.kept("all")
+    panned = Motion(MotionKind.PAN, 0.1, 0.0, 0.0, 0.0, 0.0, 0.1, 0.1, 0.0, 0.0)
+    assert judge(clip_with().with_score("motion_raft", panned), limits()) == Verdict.kept("all")     # not for it to say
+    alike = clip_with().with_score("semantic", Semantic(0.999, "other", "other"))
+    verdict = judge(alike, limits())
+    assert verdict is not None and verdict.gate == "duplicates" and "other" in verdict.reason
