@@ -287,7 +287,7 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 def _named(preset: dict[str, Any]) -> set[str]:
     """The options and groups that a preset sets."""
     overridden = [key for item in preset.get("defaults", []) if isinstance(item, dict) for key in item]
-    return {*preset, *(key.rpartition("/")[2] for key in overridden)}
+    return {*preset, *(key.removeprefix("override ").strip("/").partition("/")[0] for key in overridden)}
 
 
 def _conf(name: str) -> dict[str, Any]:

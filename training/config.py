@@ -207,6 +207,11 @@ class TaskConfig:
         _at_least(self, "task", 0, "num_steps", "offset_noise")
         _at_least(self, "task", 1, "global_batch")
         _share(self, "task", "condition_drop")
+        if bool(self.lora.rank) != ("lora" in self.train_groups):
+            raise ValueError(f"task.lora.rank={self.lora.rank} and task.train_groups={self.train_groups} do not agree: "
+                             "the group lora exists with a rank only, and is what then trains")
+        if self.lora.rank and self.name is not TaskName.RECTIFY:
+            raise ValueError(f"task.lora.rank={self.lora.rank} is of use to task=rectify only")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from pipeline.errors import UserError, nearest
 # The first pattern found at the start of a name decides; a name none fits is an error, never a default.
 _PATTERNS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "unet3d": (
+        (r".*\.lora_[AB]\.", "lora"),              # of training/lora.py; no published network has them
         (r"time_embed\.", "time_embed"),
         (r"fps_embedding\.", "fps_embed"),
         (r"init_attn\.", "temporal_init_attn"),
@@ -41,6 +42,13 @@ _PATTERNS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "resampler": ((r"", "projector"),),
     "sketch_encoder": ((r"", "sketch"),),
     "discriminator": ((r"", "discriminator"),),
+    "animeinterp": (
+        (r"flownet\.attention2\.", "flow_confidence"),
+        (r"flownet\.(fnet|update_block)\.", "flow"),
+        (r"feat_ext\.", "features"),
+        (r"synnet\.", "synthesis"),
+        (r"importance\.", "importance"),
+    ),
 }
 TEMPORAL_GROUPS = ("temporal_conv", "temporal_attn", "temporal_init_attn")
 

@@ -16,6 +16,7 @@ from training.data.batch import Batch
 from training.diffusion.guidance import Branch
 from training.diffusion.schedule import Schedule
 from training.engine import Engine
+from training.lora import add_lora, exported
 from training.models.bundle import PREFIXES
 from training.models.decoding import decode_video
 from training.params import ParamPlan
@@ -33,6 +34,8 @@ class Rectify:
     def __init__(self, job: TrainJob, denoiser: Denoiser, encoders: Encoders, schedule: Schedule) -> None:
         self.job, self.encoders, self.schedule = job, encoders, schedule
         train = job.task.train_groups
+        if job.task.lora.rank:
+            add_lora(denoiser.unet, job.task.lora)
         unet = ParamPlan.by_group("unet3d", denoiser.unet, [group for group in train if group != "projector"], prefix="unet.")
         projector = ParamPlan.by_group("resampler", denoiser.projector, [group for group in train if group == "projector"],
                                        prefix="projector.")
@@ -73,7 +76,8 @@ class Rectify:
 
     def export(self, weights: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """UNet and projector under their keys in the public whole-model checkpoint."""
-        return export_denoiser(weights[ENGINE])
+        lora = self.job.task.lora
+        return export_denoiser(exported(weights[ENGINE], lora) if lora.rank else weights[ENGINE])
 
     def flops_per_clip(self) -> float:
         return training_flops(self.job)

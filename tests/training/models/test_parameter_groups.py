@@ -27,7 +27,7 @@ PROJECTOR = (51, 48_787_456)
 
 def sizes(model, shapes):
     """Group -> (tensors, parameters)."""
-    found = dict.fromkeys(group_names(model), (0, 0))
+    found = {group: (0, 0) for group in group_names(model) if group != "lora"}      # no published network has updates
     for name, shape in shapes.items():
         tensors, parameters = found[group_of(model, name)]
         found[group_of(model, name)] = tensors + 1, parameters + math.prod(shape)

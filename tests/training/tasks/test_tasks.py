@@ -16,6 +16,7 @@ from pipeline.config import TRAIN, load
 from pipeline.errors import UserError
 from training.config import Preset
 from training.engine import build_engines
+from training.lora import add_lora
 from training.models import registry
 from training.models.autoencoder import LATENT_SCALE
 from training.models.bundle import PREFIXES
@@ -255,6 +256,7 @@ def test_every_preset_builds_its_tiny_twin(preset):
     twin = tiny_job(recipe.task.name.value)
     twin.task.train_groups, twin.task.bypass_temporal = recipe.task.train_groups, recipe.task.bypass_temporal
     twin.task.gan.use_references, twin.task.gan.use_temporal = recipe.task.gan.use_references, recipe.task.gan.use_temporal
+    twin.task.lora = recipe.task.lora
     task = build_tiny(twin)
     trained = {item.group for each in task.trained.values() for item in each.plan.parameters if item.is_trained}
     assert trained - {"discriminator"} == set(recipe.task.train_groups)
@@ -268,6 +270,8 @@ def test_recipe_trains_as_many_parameters_as_it_says(preset):
     total = 0
     for name in models[job.task.name.value]:
         module = registry.build(name, preset=job.model.preset.value, device="meta")
+        if name == "unet3d" and job.task.lora.rank:
+            add_lora(module, job.task.lora)
         own = [group for group in job.task.train_groups if (group == "projector") == (name == "resampler")]
         total += ParamPlan.by_group(name, module, own).num_trainable
     assert total == job.task.expected_trainable
