@@ -1,6 +1,6 @@
 # The front door. Each target is one command that a person could type; ARGS passes options through.
 .DEFAULT_GOAL := help
-.PHONY: help setup curate train sample calibrate weights test test-all check bench
+.PHONY: help setup curate train sample calibrate weights test test-all check bench bench-train
 PYTHON ?= python3
 BIN := .venv/bin
 UV := VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" uv
@@ -50,3 +50,6 @@ check: .venv/.ready  ## Style and types
 
 bench: .venv/.ready  ## Speed of every stage on drawn films
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-train: .venv/.ready  ## Where the time of a training step goes: make bench-train DATA=out/sample PRESET=tiny_rectify
+	@$(BIN)/python -m benchmarks.training $(call quote,experiment=$(PRESET)) $(call quote,shards=$(DATA)) $(ARGS)
