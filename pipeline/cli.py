@@ -20,7 +20,9 @@ from pipeline import config, sweep
 from pipeline.arguments import FROZEN_FILE, changes_since_last, freeze, parse, shown
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError, nearest
 from pipeline.fetch import main_weights
+from pipeline.launch.export import export
 from pipeline.launch.sample import sample
+from pipeline.launch.study import study
 from pipeline.launch.train import train
 
 CURATION_COMMAND = [sys.executable, "-m", "curation"]
@@ -33,6 +35,8 @@ toonforge COMMAND [name=value ...]
   calibrate what curate decides, held against your labels: docs/calibrate.md
   train     shards to weights: toon rectification, dual-reference decoder, sketch encoder
   sample    the frames between two drawings, with or without sketches: docs/sample.md
+  export    one file in the upstream layout out of a base model and what was trained: docs/weights.md
+  study     a web page on which people compare systems, and its analysis: docs/study.md
   weights   fetches the public weights that a profile needs: docs/weights.md
 
 toonforge curate [name=value ...]
@@ -110,7 +114,7 @@ def calibrate(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "curate": curate, "calibrate": calibrate, "train": train, "sample": sample,
-    "weights": main_weights}
+    "export": export, "study": study, "weights": main_weights}
 
 
 def prepare(job: CurateJob) -> Path:
