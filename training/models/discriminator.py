@@ -4,12 +4,14 @@ The family of VQGAN (arXiv 2012.09841) and latent diffusion (arXiv 2112.10752): 
 frames one by one. Parameter names are those of the public code.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from training.models.dualref_decoder import DualRefDecoder, LastLayer
+from training.models.kl_blocks import to_frames, to_video
 
 MAX_WEIGHT = 1e4
 MAX_WIDTH_FACTOR = 8
@@ -81,7 +83,16 @@ def last_layer_gradient(
     parameters = {key: value.detach().float() for key, value in decoder.conv_out.named_parameters()}
     weight = parameters[name].requires_grad_()
     with torch.enable_grad(), torch.autocast(captured_input.device.type, enabled=False):
-        output = functional_call(
-            decoder.conv_out, parameters, (captured_input.detach().float(), num_frames), {"skip_temporal": skip_temporal})
+        output = _output(captured_input.detach().float(), parameters, num_frames, skip_temporal)
         gradient, = torch.autograd.grad(output, weight, output_gradient.detach().float())
     return gradient
+
+
+def _output(x: Tensor, parameters: Mapping[str, Tensor], num_frames: int, skip_temporal: bool) -> Tensor:
+    """What OutputConv computes, without calling the module: ZeRO-3 would fetch, and then give back, weights at every call."""
+    pixels = F.conv2d(x, parameters["weight"], parameters["bias"], padding=1)
+    if skip_temporal:
+        return pixels
+    video = F.conv3d(to_video(pixels, num_frames), parameters["time_mix_conv.weight"], parameters["time_mix_conv.bias"],
+                     padding=(1, 0, 0))
+    return to_frames(video)
