@@ -1,6 +1,6 @@
 # The front door. Each target is one command that a person could type; ARGS passes options through.
 .DEFAULT_GOAL := help
-.PHONY: help setup curate train sample calibrate weights test test-all check bench bench-train
+.PHONY: help setup curate triplets train sample evaluate calibrate weights test test-all check bench bench-train
 PYTHON ?= python3
 BIN := .venv/bin
 UV := VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/$(BIN):$$PATH" uv
@@ -22,6 +22,9 @@ setup: .venv/.ready  ## Create .venv from requirements.lock, or bring it up to d
 curate: .venv/.ready  ## Cartoons to shards: make curate ARCHIVE=films OUT=out/films ARGS="gates=strict"
 	@$(BIN)/python -m pipeline curate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
 
+triplets: .venv/.ready  ## A curation to ATD-12K triplets: make triplets CURATION=out/films OUT=out/triplets
+	@$(BIN)/python -m pipeline triplets $(if $(CURATION),$(call quote,shards=$(CURATION))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
 # JOB=rectification|decoder|sketch is a first look on tiny models; PRESET=paper_rectify and the like are the real ones.
 JOB ?= rectification
 DATA ?= out/sample
@@ -31,6 +34,9 @@ train: .venv/.ready  ## Shards to weights: make train JOB=decoder DATA=out/films
 
 sample: .venv/.ready  ## The frames between two drawings: make sample FIRST=a.png LAST=b.png ARGS="prompt='a girl waves'"
 	@$(BIN)/python -m pipeline sample $(if $(FIRST),$(call quote,first=$(FIRST))) $(if $(LAST),$(call quote,last=$(LAST))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
+
+evaluate: .venv/.ready  ## Systems on held-out clips: make evaluate DATA=out/films ARGS="table=table1"
+	@$(BIN)/python -m pipeline evaluate $(call quote,shards=$(DATA)) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
 
 weights: .venv/.ready  ## Public weights: make weights PROFILE=paper|training|evaluation, or FILES=vgg16
 	@$(BIN)/python -m pipeline weights $(if $(PROFILE),$(call quote,profile=$(PROFILE))) $(if $(FILES),$(call quote,files=$(FILES))) $(ARGS)

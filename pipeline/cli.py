@@ -20,10 +20,12 @@ from pipeline import config, sweep
 from pipeline.arguments import FROZEN_FILE, changes_since_last, freeze, parse, shown
 from pipeline.errors import EXIT_OK, EXIT_STOPPED, EXIT_USER, UserError, nearest
 from pipeline.fetch import main_weights
+from pipeline.launch.evaluate import evaluate
 from pipeline.launch.export import export
 from pipeline.launch.sample import sample
 from pipeline.launch.study import study
 from pipeline.launch.train import train
+from pipeline.launch.triplets import triplets
 
 CURATION_COMMAND = [sys.executable, "-m", "curation"]
 CALIBRATION_COMMAND = [sys.executable, "-m", "curation.calibration"]
@@ -33,8 +35,10 @@ toonforge COMMAND [name=value ...]
 
   curate    raw cartoon archives to WebDataset shards, a ledger and a report
   calibrate what curate decides, held against your labels: docs/calibrate.md
+  triplets  a finished curation to triplets in the layout of ATD-12K: docs/triplets.md
   train     shards to weights: toon rectification, dual-reference decoder, sketch encoder
   sample    the frames between two drawings, with or without sketches: docs/sample.md
+  evaluate  systems against held-out clips or triplets: the papers' tables, docs/evaluate.md
   export    one file in the upstream layout out of a base model and what was trained: docs/weights.md
   study     a web page on which people compare systems, and its analysis: docs/study.md
   weights   fetches the public weights that a profile needs: docs/weights.md
@@ -114,7 +118,7 @@ def calibrate(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "curate": curate, "calibrate": calibrate, "train": train, "sample": sample,
-    "export": export, "study": study, "weights": main_weights}
+    "evaluate": evaluate, "export": export, "triplets": triplets, "study": study, "weights": main_weights}
 
 
 def prepare(job: CurateJob) -> Path:

@@ -29,23 +29,26 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from curation.config import CurateJob
+from curation.triplets.config import TripletsJob
 from pipeline.errors import UserError, nearest
 from pipeline.records import to_plain, write_text
 from training.config import TrainJob
+from training.evaluation.config import EvaluateJob
 from training.sampling.config import SampleJob
 
 # Their values may hold any character, so no quotes are asked for.
 PATH_OPTIONS = ("archive", "out", "store", "shards", "init", "first", "last", "keys", "jobs", "data.cache.folder",
                 "launch.hostfile", "model.weights", "model.first_stage", "model.sketch", "model.lpips", "sketch.folder",
-                "sketch.sheet", "networks.weights", "networks.denoiser", "networks.first_stage", "networks.sketch")
-TEXT_OPTIONS = ("prompt",)              # the same, and they may be empty
+                "sketch.sheet", "networks.weights", "networks.denoiser", "networks.first_stage", "networks.sketch",
+                "triplets", "animeinterp.weights", "animeinterp.vgg19", "votes.file")
+TEXT_OPTIONS = ("prompt", "names.japan")  # the same, and they may be empty
 OUT_BY_NAME = "auto"
 NO_EXPERIMENT = ("experiment", None)
 CONFIG_MODULE = "conf"
 HYDRA_VERSION_BASE = "1.3"
 
-AnyJob: TypeAlias = CurateJob | TrainJob | SampleJob
-Job = TypeVar("Job", CurateJob, TrainJob, SampleJob)
+AnyJob: TypeAlias = CurateJob | TrainJob | SampleJob | EvaluateJob | TripletsJob
+Job = TypeVar("Job", CurateJob, TrainJob, SampleJob, EvaluateJob, TripletsJob)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Kind(Generic[Job]):
 CURATE = Kind("curate", CurateJob, "config")
 TRAIN = Kind("train", TrainJob, "train")
 SAMPLE = Kind("sample", SampleJob, "sample")
-KINDS: tuple[Kind[Any], ...] = (CURATE, TRAIN, SAMPLE)
+EVALUATE = Kind("evaluate", EvaluateJob, "evaluate")
+TRIPLETS = Kind("triplets", TripletsJob, "triplets")
+KINDS: tuple[Kind[Any], ...] = (CURATE, TRAIN, SAMPLE, EVALUATE, TRIPLETS)
 
 
 def load(overrides: list[str], kind: Kind[Job] = CURATE) -> Job:  # type: ignore[assignment]  # mypy: defaults of generics

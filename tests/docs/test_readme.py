@@ -98,8 +98,9 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
     known = {name for kind in KINDS for name in option_names(to_plain(load([], kind)))}
     tops = "|".join(sorted(name for name in known if "." not in name))
     text = page.read_text()
-    named = set(re.findall(rf"\b((?:{tops})(?:\.[a-z_]+)+)(?=[=`\s\"),]|$)", text))
-    named -= {name for name in named if name.endswith((".py", ".yaml", ".json", ".npz", ".env", ".ckpt", ".safetensors"))}
+    named = set(re.findall(rf"(?<![.\w/])((?:{tops})(?:\.[a-z_]+)+)(?=[=`\s\"),]|$)", text))
+    files = (".py", ".yaml", ".json", ".jsonl", ".md", ".png", ".npz", ".env", ".ckpt", ".safetensors")
+    named -= {name for name in named if name.endswith(files)}
     named -= set(re.findall(r"-m ([\w.]+)", text))      # modules
     assert named <= known, sorted(named - known)
     groups = {group for kind in KINDS for group in kind.groups}

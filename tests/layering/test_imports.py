@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 TOPS = ("conf", "curation", "pipeline", "training")
 LEAF_MODULES = ("errors", "records", "hashing", "store", "shards", "shard_files", "tracking", "weights", "weight_files",
                 "weight_kinds", "download")
-DRIVERS = ("arguments", "cli", "config", "fetch", "launch", "launch.commands", "launch.export", "launch.sample", "launch.slurm",
-           "launch.study", "launch.supervise", "launch.train", "sweep")
+DRIVERS = ("arguments", "cli", "config", "fetch", "launch", "launch.commands", "launch.evaluate", "launch.export",
+           "launch.sample", "launch.slurm", "launch.study", "launch.supervise", "launch.train", "launch.triplets", "sweep")
 HEAVY = {"torch", "ray", "deepspeed", "wandb", "transformers", "easyocr", "rapidocr", "open_clip", "lpips"}
 # Networks are made of torch; nothing light imports them: the driver reads training.config alone.
 ALLOWED_HEAVY = {"pipeline": set(), "curation": set(), "training": {"torch"}}

@@ -132,7 +132,7 @@ sys.exit(f"imported: {heavy & set(sys.modules)}" if heavy & set(sys.modules) els
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["curat"], "curat is no command. Did you mean curate?"),
-    (["zzz"], "zzz is no command. There are: curate, calibrate, train, sample, export, study, weights"),
+    (["zzz"], "zzz is no command. There are: curate, calibrate, train, sample, evaluate, export, triplets, study, weights"),
     (["calibrate", "archive=films"],
      "truth is missing: calibrate compares with labels. Give truth=FOLDER; see docs/calibrate.md"),
     (["calibrate", "archive=films", "truth=flims"], "truth=flims does not exist. Did you mean films?"),

@@ -40,13 +40,18 @@ def assert_same_run(found, expected):
             assert torch.equal(tensor, right[name]), f"{file}: {name} differs"
 
 
+# Ratios of two norms: a judge that hardly knows anything yet has a gradient that is nearly all rounding.
+ILL_CONDITIONED = {"train/gan_weight": 1e-3}
+
+
 def assert_close_run(found, expected, *, atol=1e-6, rtol=1e-6):
     """Losses, weights and averages of another engine. Running statistics are each rank's own and change no result."""
     left, right = losses(found), losses(expected)
     assert left.keys() == right.keys()
     for step, values in left.items():
         for name, value in values.items():
-            torch.testing.assert_close(value, right[step][name], atol=atol, rtol=rtol, msg=_at(f"step {step}, {name}"))
+            torch.testing.assert_close(value, right[step][name], atol=atol, rtol=ILL_CONDITIONED.get(name, rtol),
+                                       msg=_at(f"step {step}, {name}"))
     for file in ("weights.safetensors", "weights_ema.safetensors"):
         weights, others = load_file(last_checkpoint(found) / file), load_file(last_checkpoint(expected) / file)
         assert weights.keys() == others.keys()
