@@ -40,7 +40,7 @@ from training.sampling.config import SampleJob
 PATH_OPTIONS = ("archive", "out", "store", "shards", "init", "first", "last", "keys", "jobs", "data.cache.folder",
                 "launch.hostfile", "model.weights", "model.first_stage", "model.sketch", "model.lpips", "sketch.folder",
                 "sketch.sheet", "networks.weights", "networks.denoiser", "networks.first_stage", "networks.sketch",
-                "triplets", "animeinterp.weights", "animeinterp.vgg19", "votes.file")
+                "triplets", "animeinterp.weights", "animeinterp.vgg19", "votes.file", "data.triplets.vgg19")
 TEXT_OPTIONS = ("prompt", "names.japan")  # the same, and they may be empty
 OUT_BY_NAME = "auto"
 NO_EXPERIMENT = ("experiment", None)

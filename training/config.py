@@ -18,7 +18,7 @@ NOT_IDENTITY: Mapping[str, str] = {
     "init": "read only where there is no checkpoint yet",
     "device": "changes rounding, not the run",
     "experiment": "a name for settings that count themselves",
-    "task.num_steps": "the learning rate is constant, so more steps are the same run for longer",
+    "task.num_steps": "the learning rate falls at steps of its own or never, so more steps are the same run for longer",
     "task.expected_trainable": "a check",
     "model.weights": "a place; frozen weights count by their digest, trained ones are in the checkpoint",
     "model.first_stage": "as model.weights",
@@ -40,13 +40,15 @@ class TaskName(StrEnum):
     RECTIFY = "rectify"
     DECODER = "decoder"
     SKETCH = "sketch"
+    ANIMEINTERP = "animeinterp"
 
 
 class Preset(StrEnum):
-    """Which networks: training/models/presets.py."""
+    """Which networks: training/models/presets.py, or the interpolation network at its published size."""
 
     TOONCRAFTER_512 = "tooncrafter_512"
     TOONCRAFTER_1024 = "tooncrafter_1024"
+    ANIMEINTERP = "animeinterp"
     TINY = "tiny"
 
 
@@ -76,6 +78,21 @@ class SketchSource(StrEnum):
 
     SAMPLE = "sample"
     OPENCV = "opencv"
+
+
+class Variant(StrEnum):
+    """Where AnimeInterp's paper and its release differ: training/animeinterp/behaviour.py."""
+
+    PAPER = "paper"
+    RELEASED = "released"
+
+
+class FlowSource(StrEnum):
+    """Where the coarse flows between the outer frames of a triplet come from."""
+
+    NONE = "none"
+    SHARDS = "shards"                      # flow.npz of each sample
+    COMPUTED = "computed"                  # segment-guided matching when first needed, then kept
 
 
 class EngineName(StrEnum):
@@ -124,7 +141,7 @@ def _share(owner: object, prefix: str, *names: str) -> None:
 
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:
-    """AdamW with a constant learning rate after a linear warm-up."""
+    """AdamW with a constant learning rate after a linear warm-up, or one that falls in steps."""
 
     learning_rate: float = MISSING
     beta1: float = MISSING
@@ -134,12 +151,20 @@ class OptimConfig:
     grad_clip: float = MISSING             # norm of all gradients together; 0: off
     warmup_steps: int = MISSING
     ema_decay: float = MISSING             # of the averaged weights; 0: none are kept
+    decay_at: list[int] | None = None      # steps from which on the rate is decay_factor times what it was; null: constant
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         _at_least(self, "task.optim", 0.0, "learning_rate", "weight_decay", "grad_clip", "warmup_steps")
         for name in ("beta1", "beta2", "ema_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"task.optim.{name}={getattr(self, name)} must be at least 0 and below 1")
+        if bool(self.decay_at) != (self.decay_factor is not None):
+            raise ValueError("task.optim.decay_at and task.optim.decay_factor must be given together")
+        if self.decay_at and (min(self.decay_at) < 1 or self.decay_at != sorted(set(self.decay_at))):
+            raise ValueError(f"task.optim.decay_at={self.decay_at} must be ascending steps from 1 on")
+        if self.decay_factor is not None and not 0.0 < self.decay_factor < 1.0:
+            raise ValueError(f"task.optim.decay_factor={self.decay_factor} must be above 0 and below 1")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -187,6 +212,18 @@ class SketchConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class InterpolationConfig:
+    """AnimeInterp (arXiv 2104.02495); checked only where it is trained."""
+
+    behaviour: Variant = MISSING           # of the flow refinement: how the coarse flow enters it
+    splatting: Variant = MISSING           # paper: weighed by a learnt importance; released: averaged
+    num_iterations: int = MISSING          # of the flow refinement
+
+    def check(self) -> None:
+        _at_least(self, "task.interpolation", 1, "num_iterations")
+
+
+@dataclass(kw_only=True, slots=True)
 class TaskConfig:
     """What is trained, on how much, and how fast."""
 
@@ -202,6 +239,7 @@ class TaskConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     gan: GanConfig = field(default_factory=GanConfig)
     sketch: SketchConfig = field(default_factory=SketchConfig)
+    interpolation: InterpolationConfig = field(default_factory=InterpolationConfig)
 
     def __post_init__(self) -> None:
         _at_least(self, "task", 0, "num_steps", "offset_noise")
@@ -238,11 +276,34 @@ class CacheConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class TripletConfig:
+    """Triplets of frames as AnimeInterp trains on them; checked only where they are read."""
+
+    frame_size: str = MISSING              # WIDTHxHEIGHT that frames are brought to; data.size is the crop taken of them
+    crop_shift: int = MISSING              # pixels by which the crop wanders from first to last frame, at most; even
+    vertical_flip: float = MISSING         # chance of a triplet upside down; data.flip is that of a mirrored one
+    reverse: float = MISSING               # chance that a triplet runs backwards
+    flows: FlowSource = MISSING
+    vgg19: str | None = None               # features of computed flows; null: seeded random ones, marked as such
+
+    def check(self, crop: str) -> None:
+        width, height = parse_size(self.frame_size, "data.triplets.frame_size")
+        crop_width, crop_height = parse_size(crop, "data.size")
+        if crop_width > width or crop_height > height:
+            raise ValueError(f"data.size={crop} is larger than data.triplets.frame_size={self.frame_size}")
+        if width % 2 or height % 2:
+            raise ValueError(f"data.triplets.frame_size={self.frame_size} must be even")
+        if self.crop_shift < 0 or self.crop_shift % 2:
+            raise ValueError(f"data.triplets.crop_shift={self.crop_shift} must be even and at least 0")
+        _share(self, "data.triplets", "vertical_flip", "reverse")
+
+
+@dataclass(kw_only=True, slots=True)
 class DataConfig:
     """What a training sample is made of; everything random about sample n is a function of (seed, n)."""
 
     num_frames: int = MISSING
-    size: str = MISSING                    # WIDTHxHEIGHT of a sample; multiples of 64
+    size: str = MISSING                    # WIDTHxHEIGHT of a sample; multiples of 64, for AnimeInterp of 4
     buckets: list[str] = MISSING           # further sizes, optionally with frames ("256x256", "512x320x8"); [] : one size
     stride_min: int = MISSING
     stride_max: int = MISSING
@@ -254,13 +315,12 @@ class DataConfig:
     num_heldout: int = MISSING             # clips of the eval shards that held-out losses are measured on
     num_previews: int = MISSING            # of these, how many are shown as videos
     cache: CacheConfig = field(default_factory=CacheConfig)
+    triplets: TripletConfig = field(default_factory=TripletConfig)
 
     def __post_init__(self) -> None:
-        for text, option in [(self.size, "data.size"), *((bucket, "data.buckets") for bucket in self.buckets)]:
+        for text, option in self.sizes():
             size, frames = _size_and_frames(text)
-            width, height = parse_size(size, option)
-            if width % 64 or height % 64:
-                raise ValueError(f"{option}={text} must be multiples of 64: the UNet halves latents three times")
+            parse_size(size, option)
             if frames is not None and frames < 3:
                 raise ValueError(f"{option}={text} has {frames} frames; at least 3 are needed")
         if not 1 <= self.stride_min <= self.stride_max:
@@ -270,6 +330,15 @@ class DataConfig:
         _at_least(self, "data", 0, "num_workers", "num_previews")
         _at_least(self, "data", 1, "num_heldout")
         _share(self, "data", "flip")
+
+    def sizes(self) -> list[tuple[str, str]]:
+        """Every size of a sample as it is written, and the option that names it."""
+        return [(self.size, "data.size"), *((bucket, "data.buckets") for bucket in self.buckets)]
+
+    def check_multiples(self, multiple: int, why: str) -> None:
+        for text, option in self.sizes():
+            if any(side % multiple for side in parse_size(_size_and_frames(text)[0], option)):
+                raise ValueError(f"{option}={text} must be multiples of {multiple}: {why}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -352,6 +421,19 @@ class TrainJob:
                 f"engine.micro_batch={self.engine.micro_batch} ({clips} clips a pass); give a multiple of {clips}")
         if self.engine.name is EngineName.PLAIN and ranks > 1:
             raise ValueError(f"engine=plain is one process, and launch asks for {ranks} ranks; use engine=zero1")
+        if self.task.name is TaskName.ANIMEINTERP:
+            self._check_triplets()
+        else:
+            self.data.check_multiples(64, "the UNet halves latents three times")
+
+    def _check_triplets(self) -> None:
+        self.data.check_multiples(4, "the synthesis halves pictures twice")
+        if self.data.num_frames != 3:
+            raise ValueError(f"data.num_frames={self.data.num_frames} must be 3 with task=animeinterp; use data=triplets")
+        if self.data.buckets:
+            raise ValueError("data.buckets must be empty with task=animeinterp: all crops are of one size")
+        self.task.interpolation.check()
+        self.data.triplets.check(self.data.size)
 
     @property
     def recipe_count(self) -> int | None:

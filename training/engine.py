@@ -119,8 +119,7 @@ class AdamWEngine(ABC):
         assert 0 < self._num_pending <= self.accumulate, f"{self.name}: {self._num_pending} backward passes before step"
         is_last = self._num_pending == self.accumulate
         if is_last:
-            share = min(1.0, (self.num_updates + 1) / self._optim.warmup_steps) if self._optim.warmup_steps else 1.0
-            self.learning_rate = self._optim.learning_rate * share
+            self.learning_rate = learning_rate(self._optim, self.num_updates)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
         norm = self._end_micro_batch(is_last)
@@ -233,6 +232,14 @@ def build_engines(task: Task, job: TrainJob, ranks: Ranks, run_dir: Path) -> dic
         if rendered is not None and ranks.is_first:
             write_json(run_dir / f"deepspeed.{name}.json", rendered, indent=2)
     return engines
+
+
+def learning_rate(optim: OptimConfig, step: int) -> float:
+    """The rate of the update that ends step `step`, counted from 0: a function of the step, so no schedule has a state."""
+    share = min(1.0, (step + 1) / optim.warmup_steps) if optim.warmup_steps else 1.0
+    if optim.decay_at and optim.decay_factor is not None:
+        share *= optim.decay_factor ** sum(step >= at for at in optim.decay_at)
+    return optim.learning_rate * share
 
 
 def adamw(parameters: Iterable[Tensor], optim: OptimConfig, *, fused: bool) -> torch.optim.AdamW:

@@ -19,8 +19,9 @@ from training.diffusion.schedule import Schedule, make_schedule
 from training.engine import build_engines
 from training.loop import Outcome, train
 from training.models.presets import preset_info
-from training.networks import Networks, load_networks
+from training.networks import Networks, load_animeinterp, load_networks
 from training.ranks import Ranks
+from training.tasks.animeinterp import Interpolate
 from training.tasks.conditions import Encoders
 from training.tasks.decoder import Decoder
 from training.tasks.denoiser import Denoiser
@@ -56,6 +57,8 @@ def run(job: TrainJob, run_dir: Path) -> Outcome:
 
 def build_task(job: TrainJob, device: torch.device) -> Task:
     """The job's task with all its networks on `device`; UserError where weights are absent or do not fit."""
+    if job.task.name is TaskName.ANIMEINTERP:
+        return Interpolate(job, load_animeinterp(job, device))
     networks = load_networks(job, device)
     schedule = schedule_of(job)
     if job.task.name is TaskName.DECODER:

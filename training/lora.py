@@ -24,7 +24,9 @@ def add_lora(unet: UNet3D, config: LoraConfig) -> None:
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
 
-    inject_adapter_in_model(PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=TARGETS, lora_dropout=0.0), unet)
+    inject_adapter_in_model(PeftConfig(
+        r=config.rank, lora_alpha=config.alpha,  # type: ignore[arg-type]  # it is divided by the rank: any number will do
+        target_modules=TARGETS, lora_dropout=0.0), unet)
 
 
 def exported(weights: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ seeded random weights, which only a measurement of speed is good for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,11 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.weights import digest, is_embedded, load_into, read_tensors, resolve
-from training.config import ModelConfig, Precision, Preset, TaskName, TrainJob
-from training.embedded import seeded
+from training.animeinterp.behaviour import Behaviour
+from training.animeinterp.network import TINY, AnimeInterp, load_published, load_raft
+from training.animeinterp.start import start_as_mean
+from training.config import Checkpointing, ModelConfig, Precision, Preset, TaskName, TrainJob
+from training.embedded import SEED, seeded
 from training.metrics.lpips import Lpips, load_lpips, stand_in_lpips
 from training.models import registry
 from training.models.autoencoder import DualRefAutoencoder
@@ -34,6 +38,8 @@ BASE = ("unet3d", "resampler", "dualref_autoencoder", "openclip_text", "openclip
 LPIPS_NET = "vgg"                       # the usual choice for a loss; the paper does not name it
 STAND_IN_NET = "alex"                   # the cheapest: random features are good for nothing but a first look
 LPIPS_HEADS = "lpips_vgg"               # as docs/weights.md names the file
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -54,6 +60,9 @@ class Networks:
 def load_networks(job: TrainJob, device: torch.device) -> Networks:
     """Builds the networks of the job's task on `device`, filled; UserError where weights are absent or do not fit."""
     model = job.model
+    if model.preset is Preset.ANIMEINTERP:
+        raise UserError(f"model=animeinterp does not fit task={job.task.name.value}", "it is the network of task=animeinterp",
+                        "Use model=tooncrafter_512, or model=tiny for a first look")
     sources: dict[str, str] = {}
     wanted = [*BASE] if job.task.name is not TaskName.DECODER else ["dualref_autoencoder"]
     found = {name: module.to(device) for name, module in _base(model, wanted, sources).items()}
@@ -78,6 +87,45 @@ def load_networks(job: TrainJob, device: torch.device) -> Networks:
         networks.sketch = found.get("sketch_encoder")
     _prepare(job, networks)
     return networks
+
+
+def load_animeinterp(job: TrainJob, device: torch.device) -> AnimeInterp:
+    """The interpolation network of a job on `device`, filled; UserError where weights are absent or do not fit.
+
+    Two files fit as model.weights: those of the whole network, and RAFT's large model, whose flow the rest then learns to use.
+    """
+    model, chosen = job.model, job.task.interpolation
+    if model.preset not in (Preset.ANIMEINTERP, Preset.TINY):
+        raise UserError(f"model={model.preset.value} does not fit task=animeinterp", "it stands for other networks",
+                        "Use model=animeinterp, or model=tiny for a first look")
+    is_tiny = model.preset is Preset.TINY
+    if model.weights is None and job.init is None:
+        raise UserError("model.weights has no value", "the flow of model=animeinterp starts from RAFT, and nothing trains well "
+                        "from random flow", "Give the weights of RAFT or AnimeInterp as model.weights, those of another run as "
+                        "init, or model.weights=embedded:random")
+    if model.weights == "embedded:tiny" and not is_tiny:
+        raise UserError(f"model.weights=embedded:tiny does not fit model.preset={model.preset.value}",
+                        "it stands for small networks", "Use model=tiny, or embedded:random to measure speed")
+    if model.compile or model.checkpointing is not Checkpointing.NONE:
+        _log.warning("event=ignored model.compile=%s model.checkpointing=%s; they have no effect with task=animeinterp",
+                     model.compile, model.checkpointing.value)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = AnimeInterp(behaviour=Behaviour(chosen.behaviour.value), splatting=Behaviour(chosen.splatting.value),
+                              sizes=TINY if is_tiny else None)
+    if model.weights == "embedded:tiny":
+        start_as_mean(network)
+    if model.weights is not None and not is_embedded(model.weights):
+        tensors, _ = _read(model.weights)
+        load = load_published if any(name.startswith("synnet.") for name in tensors) else load_raft
+        load(network, tensors, source=model.weights)
+    if job.init is not None:
+        tensors, _ = _read(job.init)
+        if not any(name.startswith("synnet.") for name in tensors):
+            raise UserError(f"init={job.init} holds nothing for this task", "it lacks the synthesis network",
+                            "Give weights.safetensors of a checkpoint of task=animeinterp")
+        load_published(network, tensors, source=job.init)
+    return network.to(device)
 
 
 def _base(model: ModelConfig, wanted: list[str], sources: dict[str, str]) -> dict[str, Any]:

@@ -22,8 +22,11 @@ FOLDERS = {folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
 GROUPS = {group: FOLDERS[group] if group != "experiment" else CURATE.presets for group in CURATE.groups}
 CHOICES = [pytest.param(kind, f"{group}={choice}", id=f"{kind.command} {group}={choice}") for kind in KINDS
            for group in kind.groups for choice in (kind.presets if group == "experiment" else FOLDERS[group])]
-# Eight ranks of one GPU each need DeepSpeed and a batch that can be split.
-EIGHT_CLIPS = {f"launch={name}": ["engine=zero1"] for name in ("torchrun", "deepspeed", "hostfile", "slurm")}
+COMPANIONS = {
+    # Eight ranks of one GPU each need DeepSpeed and a batch that can be split.
+    **{f"launch={name}": ["engine=zero1"] for name in ("torchrun", "deepspeed", "hostfile", "slurm")},
+    # Triplets and clips are refused in each other's place.
+    "task=animeinterp": ["data=triplets_tiny"], "data=triplets_380": ["task=animeinterp"]}
 PACKAGE_HEADER = "# @package _global_"
 
 
@@ -55,7 +58,7 @@ def test_default_job_is_complete():
 
 @pytest.mark.parametrize(("kind", "choice"), CHOICES)
 def test_every_choice_composes_and_survives_freezing(tmp_path, kind, choice):
-    job = load([choice, *EIGHT_CLIPS.get(choice, [])], kind)
+    job = load([choice, *COMPANIONS.get(choice, [])], kind)
     freeze(job, tmp_path / "config.yaml")
     assert thaw(tmp_path / "config.yaml", kind) == job
 
@@ -84,6 +87,21 @@ def test_batch_that_cannot_be_split_over_the_ranks_is_refused():
     with pytest.raises(UserError, match=r"global_batch=32 cannot be split over 3 ranks with engine\.micro_batch=2 \(6 clips"):
         load(["experiment=paper_rectify", "launch.ranks_per_node=3"], TRAIN)
     assert load(["experiment=paper_rectify", "launch.ranks_per_node=8"], TRAIN).accumulate == 2  # 32 = 8 ranks x 2 clips x 2
+
+
+@pytest.mark.parametrize(("overrides", "part"), [
+    (["task=animeinterp"], "data.num_frames=8 must be 3"),
+    (["task=animeinterp", "data=triplets_tiny", "data.size=130x64"], "data.size=130x64 must be multiples of 4"),
+    (["task=animeinterp", "data=triplets_tiny", "data.size=192x64"], "larger than data.triplets.frame_size=128x96"),
+    (["task=animeinterp", "data=triplets_tiny", "data.triplets.crop_shift=3"], "crop_shift=3 must be even"),
+    (["task=animeinterp", "data=triplets_tiny", "task.interpolation.num_iterations=0"], "num_iterations=0 must be at least 1"),
+    (["data=triplets_380"], "data.size=380x380 must be multiples of 64"),
+    (["task.optim.decay_at=[10]"], "must be given together"),
+    (["task.optim.decay_at=[20,10]", "task.optim.decay_factor=0.1"], "must be ascending steps"),
+])
+def test_settings_of_triplets_and_rates_that_cannot_be_meant_are_refused(overrides, part):
+    with pytest.raises(UserError, match=part):
+        load(overrides, TRAIN)
 
 
 def test_plain_engine_refuses_several_ranks():

@@ -1,4 +1,4 @@
-"""The three real trainings with tiny networks on clips that are functions of their numbers: no shards, no decoding."""
+"""The four real trainings with tiny networks on clips that are functions of their numbers: no shards, no decoding."""
 
 import torch
 
@@ -8,7 +8,7 @@ from training.job import build_task
 from training.seeds import numpy_generator
 
 FRAMES, SIDE_PX = 3, 64
-KINDS = ("rectify", "decoder", "sketch")
+KINDS = ("rectify", "decoder", "sketch", "animeinterp")
 # Adam divides a gradient by its own size; with a bigger eps it does not blow up those that are rounding errors.
 EPS = 1e-3
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.hashing import content_key
+from pipeline.records import Json, to_plain
 from pipeline.store import Store
 from training.animeinterp.behaviour import FAST, Behaviour, Effort
 from training.animeinterp.contours import JAPAN, ContourStyle
@@ -94,6 +95,12 @@ class CachedMatching:
     def __init__(self, store: Store, network: Vgg19Features, settings: MatchingSettings | None = None) -> None:
         self._store, self._network = store, network
         self.settings = settings or MatchingSettings()
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What flows depend on beside the pictures, for records."""
+        return {"version": VERSION, "opencv": cv2.__version__, "settings": to_plain(self.settings),
+                "features": self._network.identity}
 
     def key(self, bgr0_u8: NDArray[np.uint8], bgr1_u8: NDArray[np.uint8]) -> str:
         """Names the flows of a pair. Versions of OpenCV differ in the last bits of DIS flow and are part of it."""

@@ -22,10 +22,12 @@ class Batch:
     guided: Tensor | None        # [b, t] bool: frames that have a sketch
     windows: tuple[str, ...]     # film, size, frames and mirroring of each sample: equal where the pictures are equal
     weight: Tensor               # [b] float32: 1, or 0 where the sample only fills the batch of a rank
+    flows: Tensor | None = None  # [b, 2, 2, H, W] float32, of triplets: coarse flow first to last frame and back; x, y in pixels
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
         return replace(
             self, numbers=self.numbers.to(device), video=self.video.to(device), fps=self.fps.to(device),
             has_image=self.has_image.to(device), sketches=None if self.sketches is None else self.sketches.to(device),
-            guided=None if self.guided is None else self.guided.to(device), weight=self.weight.to(device))
+            guided=None if self.guided is None else self.guided.to(device), weight=self.weight.to(device),
+            flows=None if self.flows is None else self.flows.to(device))

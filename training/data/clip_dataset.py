@@ -45,9 +45,10 @@ class Item:
     guided: NDArray[np.bool_] | None            # [t]
     window: str
     damages: tuple[Damage, ...]                 # clips it would have taken, were they not damaged
+    flows: NDArray[np.float32] | None = None    # [2, 2, H, W] between the outer frames of a triplet
 
     def without_pictures(self) -> Item:
-        return replace(self, pictures_u8=self.pictures_u8[:0], sketches_u8=None)
+        return replace(self, pictures_u8=self.pictures_u8[:0], sketches_u8=None, flows=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,13 @@ class TrainingClips:
         recipe = self.recipe
         dropped = draw_dropped(recipe.condition_drop, seed=recipe.seed, number=number)
 
-        def make(clip: Clip, sample: Sample) -> Item:
+        def make(sample: Sample) -> Item:
+            clip = read_clip(sample)
             window = draw_window(clip, bucket.num_frames, recipe.data, seed=recipe.seed, number=number)
             item = _cut(clip, sample, window, bucket, recipe, number, seed=recipe.seed)
             return replace(item, caption="" if dropped.text else clip.caption, has_image=not dropped.image)
 
-        return _first_whole(self.shards, candidates, recipe.members, number, make)
+        return first_whole(self.shards, candidates, recipe.members, number, make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +109,16 @@ class HeldoutClips:
     def __getitem__(self, index: int) -> Item | UserError:
         candidates = (self.keys[(index + attempt) % len(self.keys)] for attempt in range(len(self.keys)))
 
-        def make(clip: Clip, sample: Sample) -> Item:
+        def make(sample: Sample) -> Item:
+            clip = read_clip(sample)
             window = fixed_window(clip, self.bucket.num_frames, self.recipe.data, index=index)
             return _cut(clip, sample, window, self.bucket, self.recipe, index, seed=HELDOUT_SEED)
 
-        return _first_whole(self.shards, candidates, self.recipe.members, index, make)
+        return first_whole(self.shards, candidates, self.recipe.members, index, make)
 
 
-def _first_whole(shards: ShardReader, candidates: Iterable[str], members: Sequence[str], number: int,
-                 make: Callable[[Clip, Sample], Item]) -> Item | UserError:
+def first_whole(shards: ShardReader, candidates: Iterable[str], members: Sequence[str], number: int,
+                make: Callable[[Sample], Item]) -> Item | UserError:
     """The item of the first candidate that can be decoded, with the damage of those before it.
 
     Only what follows from a sample's bytes counts as damage. A disk or network that fails stops the run instead: another rank
@@ -133,7 +136,7 @@ def _first_whole(shards: ShardReader, candidates: Iterable[str], members: Sequen
             return UserError(f"sample {key} cannot be read", str(error) or type(error).__name__,
                              "Check the disk or network; the same command continues")
         try:
-            return replace(make(read_clip(sample), sample), damages=tuple(damages))
+            return replace(make(sample), damages=tuple(damages))
         except (UserError, ValueError, KeyError, IndexError, TypeError, av.error.FFmpegError) as error:
             damages.append(Damage(key, _reason(error), number))
     first = f"; the first, {damages[0].key}, because {damages[0].reason}" if damages else ""

@@ -23,6 +23,7 @@ class DecodedBatch:
     pictures_u8: Tensor          # [b, t, H, W, 3]
     sketches_u8: Tensor | None   # [b, t, H, W]
     damages: tuple[Damage, ...]
+    flows: Tensor | None = None  # [b, 2, 2, H, W]
 
     def batch(self, weight: Tensor | None = None) -> Batch:
         """Pixels in [-1, 1], strokes 1 on 0; `weight` [b] is 1 where it is not given."""
@@ -37,7 +38,7 @@ class DecodedBatch:
             captions=tuple(item.caption for item in self.items),
             has_image=torch.tensor([item.has_image for item in self.items]), sketches=sketches, guided=guided,
             windows=tuple(item.window for item in self.items),
-            weight=torch.ones(len(self.items)) if weight is None else weight)
+            weight=torch.ones(len(self.items)) if weight is None else weight, flows=self.flows)
 
 
 def collect(items: Sequence[Item | UserError]) -> DecodedBatch | UserError:
@@ -48,6 +49,8 @@ def collect(items: Sequence[Item | UserError]) -> DecodedBatch | UserError:
             return item
         whole.append(item)
     sketches = [item.sketches_u8 for item in whole if item.sketches_u8 is not None]
+    flows = [item.flows for item in whole if item.flows is not None]
     return DecodedBatch(
         tuple(item.without_pictures() for item in whole), torch.from_numpy(np.stack([item.pictures_u8 for item in whole])),
-        torch.from_numpy(np.stack(sketches)) if sketches else None, tuple(damage for item in whole for damage in item.damages))
+        torch.from_numpy(np.stack(sketches)) if sketches else None, tuple(damage for item in whole for damage in item.damages),
+        torch.from_numpy(np.stack(flows)) if flows else None)

@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -18,13 +19,22 @@ from pipeline.shards import ShardReader
 from training.config import TaskName, TrainJob
 from training.data.batch import Batch
 from training.data.buckets import fits, parse_buckets, sort_clips
-from training.data.clip_dataset import HeldoutClips, SampleRecipe, TrainingClips
+from training.data.clip_dataset import HeldoutClips, Item, SampleRecipe, TrainingClips
 from training.data.clip_table import ClipTable, Damage, DamageReport, read_table
 from training.data.collate import collect
 from training.data.order import Order, rank_numbers
-from training.data.stream import BatchStream
+from training.data.stream import BatchStream, Samples
+from training.data.triplets import open_heldout_triplets, open_training_triplets
 
 _log = logging.getLogger(__name__)
+
+
+class HeldoutSamples(Protocol):
+    """A fixed number of samples by index, the same in every round."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item | UserError: ...
 
 
 class HeldoutBatches:
@@ -34,7 +44,7 @@ class HeldoutBatches:
     ranks must make the same number of collective calls.
     """
 
-    def __init__(self, clips: HeldoutClips, *, rank: int, world: int, micro_batch: int, report: DamageReport) -> None:
+    def __init__(self, clips: HeldoutSamples, *, rank: int, world: int, micro_batch: int, report: DamageReport) -> None:
         self.report = report
         self._clips, self._rank, self._world, self._micro_batch = clips, rank, world, micro_batch
 
@@ -57,7 +67,11 @@ def training_batches(job: TrainJob, rank: int, world: int, first_step: int) -> B
     UserError where the shards hold no clip that can be used, now, or where too many in a row are damaged, later.
     """
     report = DamageReport()
-    clips = open_training_clips(job, report, is_logged=rank == 0)
+    clips: Samples
+    if job.task.name is TaskName.ANIMEINTERP:
+        clips = open_training_triplets(job, report, is_logged=rank == 0)
+    else:
+        clips = open_training_clips(job, report, is_logged=rank == 0)
     return BatchStream(clips, rank=rank, world=world, micro_batch=job.engine.micro_batch, first_step=first_step,
                        num_workers=job.data.num_workers, report=report)
 
@@ -68,6 +82,9 @@ def heldout_batches(job: TrainJob, rank: int, world: int) -> HeldoutBatches:
     They are the same in runs of any seed, so held-out losses compare between runs. UserError where there are none.
     """
     report = DamageReport()
+    if job.task.name is TaskName.ANIMEINTERP:
+        triplets = open_heldout_triplets(job, report, is_logged=rank == 0)
+        return HeldoutBatches(triplets, rank=rank, world=world, micro_batch=job.engine.micro_batch, report=report)
     shards, table = _read(job, "eval", report, is_logged=rank == 0)
     if not table.clips:
         raise UserError(f"{job.shards} has no held-out clips", "no clip of its eval shards can be used",

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import torch
@@ -17,20 +18,29 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import UserError
 from training.data.batch import Batch
-from training.data.clip_dataset import Item, TrainingClips
+from training.data.clip_dataset import Item
 from training.data.clip_table import DamageReport
 from training.data.collate import DecodedBatch, collect
-from training.data.order import rank_numbers
+from training.data.order import Order, rank_numbers
 
 POLL_S = 5                   # how often a rank that waits looks whether its workers live; chosen here
 SILENCE_S = 900              # a worker that gives nothing for so long hangs; chosen here
 PREFETCHED = 2               # micro-batches a worker has ready; chosen here
 
 
+class Samples(Protocol):
+    """What a stream reads: sample n of an order without end, the same whenever it is asked for."""
+
+    @property
+    def order(self) -> Order: ...
+
+    def __getitem__(self, number: int) -> Item | UserError: ...
+
+
 class BatchStream(Iterator[Batch]):
     """Micro-batches without end; `close` ends the processes. `report` holds the damaged clips this rank met."""
 
-    def __init__(self, clips: TrainingClips, *, rank: int, world: int, micro_batch: int, first_step: int, num_workers: int,
+    def __init__(self, clips: Samples, *, rank: int, world: int, micro_batch: int, first_step: int, num_workers: int,
                  report: DamageReport) -> None:
         self.report = report
         # One core a worker. Set before the fork: a worker that sets it waits for ever for the threads its parent had.
@@ -81,7 +91,7 @@ class BatchStream(Iterator[Batch]):
 class _Lists(Dataset[DecodedBatch | UserError]):
     """Maps the sample numbers of a micro-batch to its items, in the worker."""
 
-    clips: TrainingClips
+    clips: Samples
 
     def __getitem__(self, numbers: Sequence[int]) -> DecodedBatch | UserError:
         items: list[Item | UserError] = []

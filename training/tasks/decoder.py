@@ -170,4 +170,5 @@ class reading_only:
 def _discriminator_optim(optim: OptimConfig, learning_rate: float) -> OptimConfig:
     """The decoder's settings with a rate of its own; its weights are not averaged."""
     return OptimConfig(learning_rate=learning_rate, beta1=optim.beta1, beta2=optim.beta2, eps=optim.eps,
-                       weight_decay=optim.weight_decay, grad_clip=optim.grad_clip, warmup_steps=optim.warmup_steps, ema_decay=0.0)
+                       weight_decay=optim.weight_decay, grad_clip=optim.grad_clip, warmup_steps=optim.warmup_steps, ema_decay=0.0,
+                       decay_at=optim.decay_at, decay_factor=optim.decay_factor)

@@ -14,8 +14,9 @@ from tiny_tasks import KINDS, build_tiny, make_clips, tiny_job
 
 from pipeline.config import TRAIN, load
 from pipeline.errors import UserError
-from training.config import Preset
+from training.config import Preset, TaskName
 from training.engine import build_engines
+from training.job import build_task
 from training.lora import add_lora
 from training.models import registry
 from training.models.autoencoder import LATENT_SCALE
@@ -27,7 +28,8 @@ from training.seeds import per_sample_noise, timesteps
 from training.tasks.denoiser import Given
 from training.tasks.sketch import Sketch
 
-UPSTREAM = {"rectify": (PREFIXES["unet3d"], PREFIXES["resampler"]), "decoder": (PREFIXES["dualref_autoencoder"],)}
+UPSTREAM = {"rectify": (PREFIXES["unet3d"], PREFIXES["resampler"]), "decoder": (PREFIXES["dualref_autoencoder"],),
+            "animeinterp": ("flownet.", "feat_ext.", "synnet.")}
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +259,9 @@ def test_every_preset_builds_its_tiny_twin(preset):
     twin.task.train_groups, twin.task.bypass_temporal = recipe.task.train_groups, recipe.task.bypass_temporal
     twin.task.gan.use_references, twin.task.gan.use_temporal = recipe.task.gan.use_references, recipe.task.gan.use_temporal
     twin.task.lora = recipe.task.lora
+    twin.task.interpolation.behaviour = recipe.task.interpolation.behaviour
+    twin.task.interpolation.splatting = recipe.task.interpolation.splatting
+    twin.data.triplets.flows = recipe.data.triplets.flows
     task = build_tiny(twin)
     trained = {item.group for each in task.trained.values() for item in each.plan.parameters if item.is_trained}
     assert trained - {"discriminator"} == set(recipe.task.train_groups)
@@ -265,7 +270,14 @@ def test_every_preset_builds_its_tiny_twin(preset):
 @pytest.mark.parametrize("preset", [name for name in TRAIN.presets if not name.startswith("tiny")])
 def test_recipe_trains_as_many_parameters_as_it_says(preset):
     job = load([f"experiment={preset}", "shards=none"], TRAIN)
-    assert job.model.preset is Preset.TOONCRAFTER_512 and job.recipe_count == job.task.expected_trainable is not None
+    assert job.recipe_count == job.task.expected_trainable is not None
+    if job.task.name is TaskName.ANIMEINTERP:
+        assert job.model.preset is Preset.ANIMEINTERP
+        job.model.weights = "embedded:random"
+        plan = build_task(job, torch.device("cpu")).trained["interpolator"].plan
+        assert plan.num_trainable == job.task.expected_trainable
+        return
+    assert job.model.preset is Preset.TOONCRAFTER_512
     models = {"rectify": ("unet3d", "resampler"), "decoder": ("dualref_autoencoder",), "sketch": ("sketch_encoder",)}
     total = 0
     for name in models[job.task.name.value]:
