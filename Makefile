@@ -45,7 +45,7 @@ calibrate: .venv/.ready  ## Decisions against your labels: make calibrate ARCHIV
 	@$(BIN)/python -m pipeline calibrate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(TRUTH),$(call quote,truth=$(TRUTH))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
 
 test: .venv/.ready  ## Tests that take seconds
-	@$(BIN)/python -m pytest -m "not slow and not gpu and not multinode" $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu and not multinode" $(ARGS)
 
 test-all: .venv/.ready  ## All tests that this machine can run
 	@$(BIN)/python -m pytest $(ARGS)
