@@ -44,6 +44,8 @@ weights: .venv/.ready  ## Public weights: make weights PROFILE=paper|training|ev
 calibrate: .venv/.ready  ## Decisions against your labels: make calibrate ARCHIVE=films TRUTH=labels OUT=out/films
 	@$(BIN)/python -m pipeline calibrate $(if $(ARCHIVE),$(call quote,archive=$(ARCHIVE))) $(if $(TRUTH),$(call quote,truth=$(TRUTH))) $(if $(OUT),$(call quote,out=$(OUT))) $(ARGS)
 
+# One process a core: threads within them would only wait for each other.
+test: export OMP_NUM_THREADS = 1
 test: .venv/.ready  ## Tests that take seconds
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu and not multinode" $(ARGS)
 

@@ -358,10 +358,10 @@ def test_torchvision_files_have_the_names_that_torchvision_gives_them():
             assert Path(file.file).name == url.rpartition("/")[2]
 
 
-SMALL = Path(os.environ.get("SMALL_WEIGHTS_DIR", Path(__file__).parents[3] / "shared" / "weights"))
+SMALL = Path(os.environ.get("WEIGHTS_DIR", Path(__file__).parents[3] / "shared" / "weights"))
 
 
-@pytest.mark.skipif(not SMALL.is_dir(), reason="no small real weights: set SMALL_WEIGHTS_DIR to their folder")
+@pytest.mark.skipif(not SMALL.is_dir(), reason="no small real weights: set WEIGHTS_DIR to their folder")
 def test_digests_of_the_catalogue_are_those_of_the_real_files():
     by_digest = {file.sha256: file.name for file in weight_files.CATALOGUE if file.sha256}
     found = {by_digest.get(file_digest(path)) for path in SMALL.iterdir()}
