@@ -135,6 +135,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         words[0] = sys.executable
         if words[1:3] == ["-m", "pytest"]:
             words += ["--collect-only", "--rootdir", str(ROOT), str(ROOT / "tests" / "pipeline")]
+        elif words[3] == "train":
+            words += ["task.num_steps=1", "data.num_frames=4", "data.num_previews=0", "data.num_heldout=1"]
         else:
             overrides_of(words)
             words += small
@@ -142,6 +144,8 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
     for out in ("sample", "films", "strict", "quick"):
         assert (tmp_path / "out" / out / "manifest.json").is_file(), out
+    for run_name in ("tiny_decoder", "tiny_rectify", "tiny_sketch"):
+        assert (tmp_path / "runs" / run_name / "checkpoints" / "step_00000001" / "weights.safetensors").is_file(), run_name
     [reader] = fences(README, "python")
     done = run([sys.executable, "-c", reader], tmp_path, environment)
     assert done.returncode == 0, done.stderr[-2000:]
