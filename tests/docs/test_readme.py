@@ -40,8 +40,8 @@ def underlying(command: str) -> list[str]:
     """The command itself; of `make X` the one that make would run in the end, without preparing the environment."""
     if not command.startswith("make "):
         return shlex.split(command)
-    # These tests may themselves run under make, whose flags must not reach the inner one.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    # These tests may themselves run under make, whose flags and ARGS must not reach the inner one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
     done = run([*shlex.split(command), "-n"], ROOT, environment)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     printed = [line for line in done.stdout.splitlines() if not line.startswith("make")]
